@@ -111,7 +111,8 @@ class StageResult:
     Attributes:
         run_id, stage, attempt: copied from the task.
         task_digest: SHA-256 of the task file the worker read.
-        status: "complete" (reached end_step with a checkpoint), "stopped" (asked to, with a checkpoint),
+        status: "running" (rewritten at every checkpoint, so that a killed attempt leaves what it proved),
+            "complete" (reached end_step with a checkpoint), "stopped" (asked to, with a checkpoint),
             "untrained" (the script ended without training), "failed".
         error: `{"type", "message", "traceback"}` of what ended the script, or None.
         evidence: the recorded facts, see docs/evidence.md.
@@ -187,18 +188,23 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def write_json(path: str | Path, data: Mapping[str, Any]) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part, also after a power loss."""
+def write_json(path: str | Path, data: Mapping[str, Any], durable: bool = True) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part.
+
+    `durable` makes it last through a power loss; without it the write costs no disk flush (heartbeats).
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with temporary.open("w", encoding="utf-8") as file:
         json.dump(data, file, indent=1, allow_nan=True)
         file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
     temporary.replace(path)
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def digest(path: str | Path) -> str:

@@ -1,0 +1,1 @@
+"""From a stage task to processes."""

@@ -1,0 +1,109 @@
+"""RunDirectory: the only place that spells a file name of a run. See docs/run_directory.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Name of the packed worker inside the run directory.
+WORKER_ARCHIVE = "worker.pyz"
+
+
+@dataclass(frozen=True)
+class AttemptDirectory:
+    """The files of one launch of one stage."""
+
+    root: Path
+
+    @property
+    def task(self) -> Path:
+        """The StageTask, written by the control side."""
+        return self.root / "task.json"
+
+    @property
+    def result(self) -> Path:
+        """The StageResult, written by the worker."""
+        return self.root / "result.json"
+
+    @property
+    def heartbeat(self) -> Path:
+        """Where rank 0 is, rewritten by the worker about once a second."""
+        return self.root / "heartbeat.json"
+
+    @property
+    def control(self) -> Path:
+        """A request to stop at a common step, written by the control side."""
+        return self.root / "control.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """What the stage's `evaluate` command printed as its last JSON line."""
+        return self.root / "evaluation.json"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Everything a run wrote lies under `root` (the curriculum's `output_dir`) and in the stage directories."""
+
+    root: Path
+
+    @property
+    def identity(self) -> Path:
+        """Run id, name and time of creation."""
+        return self.root / "run.json"
+
+    @property
+    def plan(self) -> Path:
+        """The resolved plan of the last `run` or `command`."""
+        return self.root / "plan.json"
+
+    @property
+    def curriculum(self) -> Path:
+        """The curriculum file as it was at the last `run` or `command`."""
+        return self.root / "curriculum.yaml"
+
+    @property
+    def journal(self) -> Path:
+        """Append-only events, one JSON object a line."""
+        return self.root / "journal.jsonl"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the engine that works on this run."""
+        return self.root / "lock"
+
+    @property
+    def worker(self) -> Path:
+        """The packed worker that every stage of this run starts."""
+        return self.root / WORKER_ARCHIVE
+
+    @property
+    def verification(self) -> Path:
+        """The last verdict of `verify`."""
+        return self.root / "verify.json"
+
+    def log_of_prepare(self, index: int) -> Path:
+        """Output of the `prepare` command number `index` (from 1)."""
+        return self.root / f"prepare_{index}.log"
+
+    def attempts(self, index: int, stage: str) -> Path:
+        """Folder with one folder an attempt of a stage."""
+        return self.root / "attempts" / f"{index}-{stage}"
+
+    def attempt(self, index: int, stage: str, attempt: int) -> AttemptDirectory:
+        return AttemptDirectory(self.attempts(index, stage) / str(attempt))
+
+
+def default_stage_dir(output_dir: str, index: int, stage: str) -> str:
+    """Where a stage writes unless the curriculum's `stage_dir` says otherwise."""
+    return f"{output_dir.rstrip('/')}/{index}-{stage}"
+
+
+def stage_log(stage_dir: str | Path, stage: str) -> Path:
+    """stdout and stderr of all ranks of all attempts of a stage, merged as they happened."""
+    return Path(stage_dir) / f"stage_{stage}_full.log"
+
+
+def checkpoint(stage_dir: str | Path, step: int) -> Path:
+    """The Hugging Face checkpoint directory of a global step."""
+    return Path(stage_dir) / f"checkpoint-{step}"

@@ -1,0 +1,1 @@
+"""What Stepladder changes in transformers.Trainer, one file per concern."""

@@ -1,0 +1,41 @@
+"""Steers the training loop: the true step at its start, a checkpoint at its end or at a requested stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers.trainer_callback import TrainerCallback
+
+from stepladder_worker import session
+from stepladder_worker.contract import ContractError, read_json
+
+
+class ControlCallback(TrainerCallback):
+    """First of the Trainer's callbacks, so that every other one sees the true global step."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """The loop has computed its data position from what `resume` showed it: put the true step back."""
+        stage = session.current()
+        state.global_step = stage.true_step
+        for counter in ("_globalstep_last_logged", "_initial_global_step"):
+            if hasattr(stage.trainer, counter):
+                setattr(stage.trainer, counter, stage.true_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Trap 6: a checkpoint at the planned end whatever `save_steps` says."""
+        stage = session.current()
+        if state.global_step >= stage.task.end_step:
+            control.should_save = control.should_training_stop = True
+        elif _stop_requested(stage.task.control_path, state.global_step):
+            stage.stopping = control.should_save = control.should_training_stop = True
+
+
+def _stop_requested(control_path: str, step: int) -> bool:
+    """A control file names the step at which all ranks stop together; one being written is read a step later."""
+    if not Path(control_path).exists():
+        return False
+    try:
+        return step >= int(read_json(control_path)["stop_step"])
+    except (ContractError, KeyError, TypeError, ValueError):
+        return False

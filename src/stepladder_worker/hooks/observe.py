@@ -1,0 +1,93 @@
+"""Records what really runs: what was loaded, learning rates before each step, batch shapes, losses, checkpoints.
+
+The innermost hook, and with `hook: false` the only one: it changes nothing of the training.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from stepladder_worker import fingerprint, manifest, session, snapshot
+from stepladder_worker.hooks.record import RecordCallback
+from stepladder_worker.losses import Losses
+
+#: Hyper-parameters of a parameter group that are recorded at the first step.
+GROUP_KEYS = ("weight_decay", "betas", "eps", "momentum", "amsgrad")
+
+
+class ObserveHook:
+    """Sees what the Trainer is really given. DeepSpeed steps inside backward: learning rates are read before it."""
+
+    args: Any
+    model: Any
+    optimizer: Any
+    state: Any
+    _step_seen: int | None = None
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        stage = session.current()
+        stage.begin(self)
+        stage.evidence.losses = Losses()
+        self.add_callback(RecordCallback())  # type: ignore[attr-defined]
+        return super().train(*args, **kwargs)  # type: ignore[misc]
+
+    def _load_from_checkpoint(self, checkpoint: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_checkpoint(checkpoint, *args, **kwargs)  # type: ignore[misc]
+        session.current().evidence.loaded["weights"] = checkpoint
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        session.current().evidence.loaded["optimizer"] = checkpoint
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)  # type: ignore[misc]
+        if checkpoint is not None:
+            loaded = session.current().evidence.loaded
+            loaded["rng"] = checkpoint
+            loaded["random_state"] = fingerprint.of_random_state(fingerprint.random_states())
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        evidence = session.current().evidence
+        step = int(self.state.global_step)
+        if step != self._step_seen:
+            self._step_seen = step
+            self._before_step(step)
+        evidence.micro_batch({k: list(v.shape) for k, v in inputs.items() if isinstance(v, torch.Tensor)})
+        loss: torch.Tensor = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if evidence.losses is not None:
+            evidence.losses.add(loss, step + 1)
+        return loss
+
+    def _before_step(self, step: int) -> None:
+        stage = session.current()
+        evidence, curve, groups = stage.evidence, stage.task.curve, self.optimizer.param_groups
+        if evidence.steps["count"] == 0:
+            evidence.groups = [{key: group[key] for key in GROUP_KEYS if key in group} for group in groups]
+            evidence.lr["bases"] = [float(group.get("initial_lr", group["lr"])) for group in groups]
+            evidence.data["epoch"] = int(self.state.epoch or 0)
+        planned = None if curve is None else [base * curve.factor(step) for base in evidence.lr["bases"]]
+        evidence.learning_rates(step, [float(group["lr"]) for group in groups], planned)
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        """Save, then declare the checkpoint complete: evidence first, so that no manifest is without it."""
+        stage = session.current()
+        step = int(self.state.global_step)
+        saved = snapshot.take(self.model, self.optimizer, step)
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+        _barrier()
+        stage.evidence.end, stage.evidence.best_metric = saved, self.state.best_metric
+        stage.evidence.write("complete" if step == stage.task.end_step else "running")
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if stage.rank == 0:
+            task = stage.task
+            manifest.write(folder, task.run_id, task.stage, task.attempt, stage.world_size, saved)
+        _barrier()
+        stage.saved_steps.add(step)
+
+
+def _barrier() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.barrier()
