@@ -35,11 +35,6 @@ class AttemptDirectory:
         """A request to stop at a common step, written by the control side."""
         return self.root / "control.json"
 
-    @property
-    def evaluation(self) -> Path:
-        """What the stage's `evaluate` command printed as its last JSON line."""
-        return self.root / "evaluation.json"
-
 
 @dataclass(frozen=True)
 class RunDirectory:
@@ -89,6 +84,10 @@ class RunDirectory:
     def attempts(self, index: int, stage: str) -> Path:
         """Folder with one folder an attempt of a stage."""
         return self.root / "attempts" / f"{index}-{stage}"
+
+    def evaluation(self, index: int, stage: str) -> Path:
+        """What the `evaluate` command said of a stage, its last JSON line."""
+        return self.attempts(index, stage) / "evaluation.json"
 
     def attempt(self, index: int, stage: str, attempt: int) -> AttemptDirectory:
         return AttemptDirectory(self.attempts(index, stage) / str(attempt))

@@ -35,13 +35,13 @@ class Evidence:
         self.loaded: dict[str, Any] = {"weights": None, "optimizer": None, "rng": None, "random_state": None}
         self.steps: dict[str, Any] = {"first": None, "last": None, "count": 0}
         self.lr: dict[str, Any] = {"checked": 0, "mismatched": 0, "mismatches": [], "logged": [], "bases": []}
-        self.data: dict[str, Any] = {"length": None, "epoch": None, "first_batches": []}
+        self.data: dict[str, Any] = {"length": None, "batches": None, "epoch": None, "first_batches": []}
         self.batch_sizes: Counter[int] = Counter()
         self.shapes: dict[str, dict[str, list[int]]] = {}
         self.arguments: dict[str, Any] = {}
         self.groups: list[dict[str, Any]] = []
         self.losses: Losses | None = None
-        self.best_metric: float | None = None
+        self.best_metric: dict[str, float | None] = {"start": None, "end": None}
         self.world_size = 1
         self._last_lr: float | None = None
 
@@ -52,8 +52,13 @@ class Evidence:
             if self.rank == 0:
                 print(f"stepladder: {text}", flush=True)  # noqa: T201 - the stage's log is where it must be seen
 
-    def batch_drawn(self, position: int, indices: list[int]) -> None:
-        """A micro-batch of sample indices was drawn for training, `position` batches into its epoch."""
+    def batch_drawn(self, epoch: int | None, position: int, indices: list[int]) -> None:
+        """A micro-batch of sample indices was drawn for training, `position` batches into its epoch.
+
+        `epoch` is the one that the sampler shuffles by; None where the sampler does not tell.
+        """
+        if not self.data["first_batches"]:
+            self.data["epoch"] = epoch
         if len(self.data["first_batches"]) < FIRST_BATCHES:
             self.data["first_batches"].append({"position": position, "samples": list(indices)})
 
@@ -64,9 +69,9 @@ class Evidence:
             if len(seen["min"]) == len(shape):
                 seen["min"] = [min(a, b) for a, b in zip(seen["min"], shape)]
                 seen["max"] = [max(a, b) for a, b in zip(seen["max"], shape)]
-        first = next(iter(shapes.values()), None)
-        if first:
-            self.batch_sizes[first[0]] += 1
+        main = shapes.get("input_ids") or next(iter(shapes.values()), None)
+        if main:
+            self.batch_sizes[main[0]] += 1
 
     def learning_rates(self, step: int, used: list[float], planned: list[float] | None) -> None:
         """Learning rates of all groups for the step that follows `step` completed ones."""

@@ -20,8 +20,7 @@ from stepladder_worker.hooks import arguments, data
 def install() -> None:
     """Arrange for the hooks to be in place when the script imports the Trainer."""
     imports.when_imported("transformers.trainer", _wrap_trainer)
-    if session.current().task.hook:
-        imports.when_imported("accelerate.data_loader", data.wrap_skipping)
+    imports.when_imported("accelerate.data_loader", data.wrap_skipping)
 
 
 def _wrap_trainer(module: ModuleType) -> None:
@@ -52,7 +51,7 @@ def _hooks(enforcing: bool) -> tuple[type, ...]:
     from stepladder_worker.hooks.observe import ObserveHook
 
     if not enforcing:
-        return (ObserveHook,)
+        return data.DataHook, ObserveHook
     from stepladder_worker.hooks.checkpoint import CheckpointHook
     from stepladder_worker.hooks.learning_rate import LearningRateHook
     from stepladder_worker.hooks.optimizer import OptimizerHook

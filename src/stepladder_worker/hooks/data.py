@@ -26,7 +26,7 @@ class DataHook:
         # A DataLoader forbids a new batch sampler because its batch_size would then be wrong. Ours changes neither
         # the batches nor their size. accelerate keeps the loader that really iterates as `base_dataloader`.
         object.__setattr__(getattr(loader, "base_dataloader", loader), "batch_sampler", RecordedBatches(sampler))
-        stage.evidence.data["length"] = len(loader.dataset)
+        stage.evidence.data.update(length=len(loader.dataset), batches=len(sampler))
         return loader
 
 
@@ -40,9 +40,10 @@ class RecordedBatches:
     def __iter__(self) -> Iterator[list[int]]:
         skip, self.skip = self.skip, 0
         evidence = session.current().evidence
+        epoch = getattr(getattr(self.batches, "sampler", None), "epoch", None)
         for position, batch in enumerate(self.batches):
             if position >= skip:
-                evidence.batch_drawn(position, batch)
+                evidence.batch_drawn(epoch, position, batch)
                 yield batch
 
     def __len__(self) -> int:

@@ -1,6 +1,6 @@
 """Records what really runs: what was loaded, learning rates before each step, batch shapes, losses, checkpoints.
 
-The innermost hook, and with `hook: false` the only one: it changes nothing of the training.
+The innermost hook. With `hook: false` only this one and the recording of samples are there: nothing changes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,6 @@ class ObserveHook:
         if evidence.steps["count"] == 0:
             evidence.groups = [{key: group[key] for key in GROUP_KEYS if key in group} for group in groups]
             evidence.lr["bases"] = [float(group.get("initial_lr", group["lr"])) for group in groups]
-            evidence.data["epoch"] = int(self.state.epoch or 0)
         planned = None if curve is None else [base * curve.factor(step) for base in evidence.lr["bases"]]
         evidence.learning_rates(step, [float(group["lr"]) for group in groups], planned)
 
@@ -78,7 +77,7 @@ class ObserveHook:
         saved = snapshot.take(self.model, self.optimizer, step)
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
         _barrier()
-        stage.evidence.end, stage.evidence.best_metric = saved, self.state.best_metric
+        stage.evidence.end, stage.evidence.best_metric["end"] = saved, self.state.best_metric
         stage.evidence.write("complete" if step == stage.task.end_step else "running")
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
         if stage.rank == 0:

@@ -26,6 +26,7 @@ class RecordCallback(TrainerCallback):
         stage = session.current()
         trainer = stage.trainer
         stage.evidence.start = snapshot.take(trainer.model, trainer.optimizer, int(state.global_step))
+        stage.evidence.best_metric["start"] = state.best_metric
         if stage.task.hook:
             require_continuation(stage)
         stage.evidence.write("running")

@@ -1,0 +1,1 @@
+"""Training data: mixtures, selection, sample formats and the rendered rooms."""

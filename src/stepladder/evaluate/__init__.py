@@ -1,0 +1,1 @@
+"""Task metrics of a pointing model: ``python -m stepladder.evaluate MODEL DATA``."""

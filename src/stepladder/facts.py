@@ -1,0 +1,200 @@
+"""Collects, for every stage, what was recorded and what lies on disk; `verify.py` decides from it.
+
+Files of checkpoints are read in the stage's own interpreter (`worker.pyz --inspect`), because the control side never
+imports torch. Without `deep`, only manifests, sizes and `trainer_state.json` are read.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stepladder.errors import RunError
+from stepladder.journal import Journal
+from stepladder.launch.pack import pack_worker
+from stepladder.paths import RunDirectory
+from stepladder.plan import Plan, PlannedStage
+from stepladder.tasks import Attempt, end_checkpoint, known_identity, stage_state
+from stepladder_worker import manifest
+from stepladder_worker.contract import ContractError, StageResult, read_json
+from stepladder_worker.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """A checkpoint as read from its files. Without `deep`, tensors were not read."""
+
+    problems: list[str]
+    global_step: int | None
+    deep: bool = False
+    weights: dict[str, str] = field(default_factory=dict)
+    non_finite: list[str] = field(default_factory=list)
+    optimizer: list[dict[str, Any]] | None = None
+    rng: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """An attempt whose steps are part of the stage: from global step `start` on."""
+
+    attempt: Attempt
+    result: StageResult
+    start: int
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        return self.result.evidence
+
+
+@dataclass(frozen=True)
+class StageFacts:
+    """Everything that `verify` decides a stage from.
+
+    Attributes:
+        run_id: id of the run.
+        stage: the plan.
+        attempts: every launch.
+        segments: the attempts that the stage's last checkpoint came from, in order; empty when it is not finished.
+        segment_ends: global step at which each segment hands over to the next (or ends).
+        states_before: the saved state that each segment had to start from; None for a stage from scratch.
+        boundary_name: the checkpoint that the stage started from, for messages.
+        sealed: attempt number -> digest of its result when it ended, from the journal.
+        manifest: of the stage's last checkpoint, None without one.
+        on_disk: that checkpoint as read, None without one.
+    """
+
+    run_id: str
+    stage: PlannedStage
+    attempts: list[Attempt]
+    segments: list[Segment]
+    segment_ends: list[int]
+    states_before: list[dict[str, Any] | None]
+    boundary_name: str
+    sealed: dict[int, str]
+    manifest: Manifest | None
+    on_disk: OnDisk | None
+
+    @property
+    def foreign_optimizer(self) -> bool:
+        """The optimizer lies in files that only its engine can read (DeepSpeed, FSDP)."""
+        files = self.manifest.files if self.manifest is not None else {}
+        return any(name.startswith(("global_step", "optimizer_")) for name in files)
+
+
+def collect(run: RunDirectory, plan: Plan, deep: bool, only: str | None = None) -> list[StageFacts]:
+    """Facts of every stage, or of one. Raises RunError when there is no run, or its interpreter cannot read."""
+    run_id = known_identity(run)
+    events = Journal(run.journal).read()
+    stages = [stage for stage in plan.stages if only is None or stage.name == only]
+    inspected = _inspect(run, stages) if deep else {}
+    return [_facts(run, run_id, stage, events, inspected) for stage in stages]
+
+
+def _facts(
+    run: RunDirectory, run_id: str, stage: PlannedStage, events: list[dict[str, Any]], inspected: dict[str, Any]
+) -> StageFacts:
+    state = stage_state(run, run_id, stage)
+    segments = _segments(state.attempts, stage)
+    sealed = {
+        int(event["attempt"]): str(event["result"])
+        for event in events
+        if event["event"] == "attempt_ended" and event.get("stage") == stage.name and event.get("result")
+    }
+    end = end_checkpoint(stage)
+    return StageFacts(
+        run_id=run_id,
+        stage=stage,
+        attempts=state.attempts,
+        segments=segments,
+        segment_ends=[segment.start for segment in segments[1:]] + [stage.end_step][: len(segments)],
+        states_before=_states_before(stage, segments),
+        boundary_name=Path(stage.resume_from).name if stage.resume_from else "the base model",
+        sealed=sealed,
+        manifest=_manifest(end),
+        on_disk=_on_disk(end, inspected.get(str(end))),
+    )
+
+
+def _segments(attempts: list[Attempt], stage: PlannedStage) -> list[Segment]:
+    """Walk back from the attempt that reached the end to the one that started the stage."""
+    usable = [
+        Segment(attempt, attempt.result, int(attempt.result.evidence["start"]["global_step"]))
+        for attempt in attempts
+        if attempt.result is not None and attempt.result.evidence.get("start")
+    ]
+    complete = [segment for segment in usable if segment.result.status == "complete"]
+    if not complete:
+        return []
+    chain = [complete[-1]]
+    while chain[0].start > stage.start_step:
+        earlier = [
+            segment
+            for segment in usable
+            if segment.attempt.number < chain[0].attempt.number and segment.start < chain[0].start
+        ]
+        if not earlier:
+            break
+        chain.insert(0, earlier[-1])
+    return chain
+
+
+def _states_before(stage: PlannedStage, segments: list[Segment]) -> list[dict[str, Any] | None]:
+    boundary = _manifest(Path(stage.resume_from)) if stage.resume_from else None
+    states: list[dict[str, Any] | None] = []
+    for index, segment in enumerate(segments):
+        if index == 0:
+            missing: dict[str, Any] = {"weights": {}, "moments": {}, "counters": {}, "rng": {}}
+            states.append(boundary.state if boundary else missing if stage.resume_from else None)
+            continue
+        before = segments[index - 1].evidence.get("end")
+        own = _manifest(Path(stage.output_dir) / f"checkpoint-{segment.start}")
+        # The record before may tell of a later save that was cut short; the manifest of the one resumed from is
+        # exact, and only gone if save_total_limit removed it.
+        states.append(own.state if own is not None else before)
+    return states
+
+
+def _manifest(checkpoint: Path) -> Manifest | None:
+    try:
+        return manifest.read(checkpoint)
+    except ContractError:
+        return None
+
+
+def _on_disk(checkpoint: Path, inspected: dict[str, Any] | None) -> OnDisk | None:
+    if not checkpoint.is_dir():
+        return None
+    if inspected is None:
+        try:
+            step = read_json(checkpoint / "trainer_state.json").get("global_step")
+        except ContractError:
+            step = None
+        return OnDisk(manifest.problems(checkpoint), step)
+    return OnDisk(
+        problems=inspected["problems"] + inspected["errors"],
+        global_step=inspected["global_step"],
+        deep=True,
+        weights=inspected["weights"],
+        non_finite=inspected["non_finite"],
+        optimizer=inspected["optimizer"],
+        rng=inspected["rng"],
+    )
+
+
+def _inspect(run: RunDirectory, stages: list[PlannedStage]) -> dict[str, Any]:
+    """Let each interpreter of the run read its stages' last checkpoints: one process an interpreter."""
+    pack_worker(run.worker)
+    found: dict[str, Any] = {}
+    existing = [stage for stage in stages if end_checkpoint(stage).is_dir()]
+    for python in dict.fromkeys(stage.python for stage in existing):
+        checkpoints = [str(end_checkpoint(stage)) for stage in existing if stage.python == python]
+        argv = [python, str(run.worker), "--inspect", *checkpoints]
+        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode != 0:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise RunError(f"{python} could not read the checkpoints: {last}", hint="check the interpreter of the stage")
+        found.update(json.loads(done.stdout.splitlines()[-1])["checkpoints"])
+    return found

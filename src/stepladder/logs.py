@@ -1,0 +1,65 @@
+"""The merged log of a run: every stage's full log in the order of the stages."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from stepladder import paths
+from stepladder.errors import RunError
+from stepladder.paths import RunDirectory
+from stepladder.plan import Plan
+from stepladder.status import run_status
+
+#: Seconds between two looks at a log that is followed.
+FOLLOW_SECONDS = 0.3
+_CHUNK = 1 << 16
+
+
+def show(run: RunDirectory, plan: Plan, only: str | None, follow: bool) -> None:
+    """Copy the logs to stdout as they are, byte for byte; with `follow`, go on until nothing runs any more."""
+    chosen = [stage for stage in plan.stages if only in (None, stage.name)]
+    if not chosen:
+        names = ", ".join(stage.name for stage in plan.stages)
+        raise RunError(f"no stage {only!r} in this run", hint=f"stages are {names}")
+    for stage in chosen:
+        log = paths.stage_log(stage.output_dir, stage.name)
+        for chunk in _read(log, lambda name=stage.name: follow and _may_grow(run, plan, name)):  # type: ignore[misc]
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+
+
+def _read(log: Path, growing: object) -> Iterator[bytes]:
+    """Chunks of a file, also of one that does not exist yet, while `growing()` says there may be more."""
+    position = 0
+    while True:
+        more = callable(growing) and growing()
+        if log.is_file():
+            with log.open("rb") as file:
+                file.seek(position)
+                while chunk := file.read(_CHUNK):
+                    position += len(chunk)
+                    yield chunk
+        if not more:
+            return
+        time.sleep(FOLLOW_SECONDS)
+
+
+def _may_grow(run: RunDirectory, plan: Plan, name: str) -> bool:
+    """Whether this stage runs, or another one does and this one comes later."""
+    stages = run_status(run, plan)
+    this = next(stage for stage in stages if stage.name == name)
+    busy = any(stage.state == "running" for stage in stages) or _engine_alive(run)
+    return this.state == "running" or (this.state != "done" and busy)
+
+
+def _engine_alive(run: RunDirectory) -> bool:
+    try:
+        pid = int(run.lock.read_text().split()[-1])
+        os.kill(pid, 0)
+    except (OSError, ValueError, IndexError):
+        return False
+    return True

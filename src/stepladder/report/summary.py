@@ -1,0 +1,100 @@
+"""What a run came to, for a terminal: steps, verdicts and losses of every stage, failed checks, task metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from stepladder.facts import StageFacts
+from stepladder.status import StageStatus
+from stepladder.verify import Check, StageVerdict
+
+
+
+def summary(verdicts: list[StageVerdict], losses: list[tuple[float | None, float | None]]) -> RenderableType:
+    """One row a stage: cumulative step against the plan, loss at both ends, checks that hold."""
+    table = Table(box=box.SIMPLE_HEAD, title="stages", title_justify="left")
+    for column in ("stage", "step", "planned", "loss at start", "loss at end", "checks"):
+        table.add_column(column, justify="left" if column in ("stage", "checks") else "right")
+    for verdict, (first, last) in zip(verdicts, losses, strict=True):
+        held = sum(check.ok for check in verdict.checks)
+        word = "ok" if verdict.ok else "FAILED"
+        step = "-" if verdict.global_step is None else str(verdict.global_step)
+        cells = [verdict.name, step, str(verdict.expected_step), _number(first), _number(last)]
+        table.add_row(*cells, f"{word}, {held} of {len(verdict.checks)}")
+    return table
+
+
+def checks(verdicts: list[StageVerdict]) -> RenderableType:
+    """Every check of every stage: one row a check, one column a stage."""
+    table = Table(box=box.SIMPLE_HEAD, title="checks", title_justify="left")
+    table.add_column("check")
+    for verdict in verdicts:
+        table.add_column(verdict.name)
+    names = list(dict.fromkeys(check.name for verdict in verdicts for check in verdict.checks))
+    for name in names:
+        found = [next((c for c in verdict.checks if c.name == name), None) for verdict in verdicts]
+        table.add_row(name, *(_word(check) for check in found))
+    return table
+
+
+def details(verdicts: list[StageVerdict]) -> RenderableType:
+    """Every check of every stage with its figure."""
+    tables = []
+    for verdict in verdicts:
+        title = f"{verdict.name}: step {verdict.global_step} of {verdict.expected_step}"
+        table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False)
+        for check in verdict.checks:
+            table.add_row(_word(check), check.name, check.detail)
+        tables.append(table)
+    return Group(*tables)
+
+
+def metrics(evaluations: list[tuple[str, dict[str, Any]]]) -> RenderableType | None:
+    """Task metrics of every evaluated stage beside the baseline of the last; None without any."""
+    rows = [(name, found["metrics"]) for name, found in evaluations if isinstance(found.get("metrics"), dict)]
+    if not rows:
+        return None
+    baseline = evaluations[-1][1].get("baseline")
+    table = Table(box=box.SIMPLE_HEAD, title="held-out samples", title_justify="left")
+    table.add_column("metric")
+    for name, _ in rows:
+        table.add_column(name, justify="right")
+    if isinstance(baseline, dict):
+        table.add_column("constant answer", justify="right")
+    for key, value in rows[-1][1].items():
+        if isinstance(value, (int, float)) or value is None:
+            cells = [_number(found.get(key)) for _, found in rows]
+            table.add_row(key, *cells, *([_number(baseline.get(key))] if isinstance(baseline, dict) else []))
+    return table
+
+
+def status(stages: list[StageStatus]) -> RenderableType:
+    """Where every stage stands."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("#", "stage", "state", "step", "of", "attempts", "loss"):
+        table.add_column(column, justify="left" if column in ("stage", "state") else "right")
+    for s in stages:
+        table.add_row(str(s.index), s.name, s.state, str(s.step), str(s.end_step), str(s.attempts), _number(s.loss))
+    return table
+
+
+def losses(facts: list[StageFacts]) -> list[tuple[float | None, float | None]]:
+    """Loss at the first and at the last steps of each stage."""
+    ends = []
+    for stage in facts:
+        first = (stage.segments[0].evidence["loss"] or {}) if stage.segments else {}
+        last = (stage.segments[-1].evidence["loss"] or {}) if stage.segments else {}
+        ends.append((first.get("first"), last.get("last")))
+    return ends
+
+
+def _word(check: Check | None) -> str:
+    return "-" if check is None else "ok" if check.ok else "FAILED"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else "-"

@@ -1,0 +1,85 @@
+"""Where a run stands, read from its files alone: nothing of it needs to be running."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stepladder.errors import RunError
+from stepladder.paths import RunDirectory
+from stepladder.plan import Plan, PlannedStage
+from stepladder.tasks import StageState, known_identity, stage_state
+from stepladder_worker.contract import ContractError, Heartbeat, read, read_json
+
+VERSION = 1
+
+#: A heartbeat older than this, in seconds, with no living process behind it, is one of a training that ended.
+STALE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage: state is "done", "running", "interrupted" (was started, can go on) or "waiting"."""
+
+    index: int
+    name: str
+    state: str
+    step: int
+    start_step: int
+    end_step: int
+    attempts: int
+    loss: float | None
+
+
+def load_plan(run: RunDirectory) -> Plan:
+    """The plan a run was started with. Raises RunError when the directory has none."""
+    try:
+        return Plan.from_json(read_json(run.plan))
+    except (ContractError, KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run.root} has no readable plan: {error}", hint="name the output_dir of a run, or its curriculum file"
+        ) from None
+
+
+def run_status(run: RunDirectory, plan: Plan) -> list[StageStatus]:
+    """Every stage as it stands now. Raises RunError when the run has not been started."""
+    run_id = known_identity(run)
+    return [_stage_status(stage, stage_state(run, run_id, stage)) for stage in plan.stages]
+
+
+def to_json(plan: Plan, stages: list[StageStatus]) -> dict[str, Any]:
+    """The document that `stepladder status --json` prints."""
+    return {"version": VERSION, "name": plan.name, "stages": [asdict(stage) for stage in stages]}
+
+
+def _stage_status(stage: PlannedStage, state: StageState) -> StageStatus:
+    beat = _heartbeat(state)
+    if state.done:
+        word, step = "done", stage.end_step
+    elif beat is not None and _alive(beat):
+        word, step = "running", beat.step
+    elif state.attempts:
+        word, step = "interrupted", _step_of(state.latest, stage.start_step)
+    else:
+        word, step = "waiting", stage.start_step
+    loss = beat.loss if beat is not None else None
+    return StageStatus(stage.index, stage.name, word, step, stage.start_step, stage.end_step, len(state.attempts), loss)
+
+
+def _heartbeat(state: StageState) -> Heartbeat | None:
+    try:
+        return read(Heartbeat, state.attempts[-1].files.heartbeat) if state.attempts else None
+    except ContractError:
+        return None
+
+
+def _alive(beat: Heartbeat) -> bool:
+    return time.time() - beat.time < STALE_SECONDS or psutil.pid_exists(beat.pid)
+
+
+def _step_of(checkpoint: Path | None, otherwise: int) -> int:
+    return otherwise if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-"))

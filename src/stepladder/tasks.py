@@ -1,0 +1,166 @@
+"""From a planned stage to the task of one attempt, and back to where the stage stands on disk."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from stepladder import paths
+from stepladder.errors import RunError
+from stepladder.paths import AttemptDirectory, RunDirectory
+from stepladder.plan import Plan, PlannedStage
+from stepladder_worker import manifest
+from stepladder_worker.contract import (
+    ContractError,
+    StageResult,
+    StageTask,
+    digest,
+    read,
+    read_json,
+    write_json,
+)
+
+IDENTITY_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One launch of a stage, as its files tell.
+
+    Attributes:
+        number: from 1.
+        files: where its files are.
+        result: what it recorded; None when it left nothing readable.
+        result_digest: SHA-256 of the result file; None without one.
+        task_digest: SHA-256 of the task file; None without one.
+    """
+
+    number: int
+    files: AttemptDirectory
+    result: StageResult | None
+    result_digest: str | None
+    task_digest: str | None
+
+
+@dataclass(frozen=True)
+class StageState:
+    """Where a stage stands on disk.
+
+    Attributes:
+        attempts: every launch so far, in order.
+        end: the complete checkpoint at the stage's end, or None.
+        latest: the newest complete checkpoint of the stage, or None.
+    """
+
+    attempts: list[Attempt]
+    end: Path | None
+    latest: Path | None
+
+    @property
+    def done(self) -> bool:
+        """The end checkpoint is complete and an attempt recorded how it came about."""
+        return self.end is not None and self.finishing is not None
+
+    @property
+    def finishing(self) -> Attempt | None:
+        """The attempt that reached the end."""
+        complete = [a for a in self.attempts if a.result is not None and a.result.status == "complete"]
+        return complete[-1] if complete else None
+
+
+def run_identity(run: RunDirectory, plan: Plan) -> str:
+    """The run's id; a new run gets one. Raises RunError when the directory belongs to another curriculum."""
+    if not run.identity.exists():
+        run_id = uuid.uuid4().hex
+        write_json(run.identity, {"version": IDENTITY_VERSION, "run_id": run_id, "name": plan.name})
+        return run_id
+    return known_identity(run, plan.name)
+
+
+def known_identity(run: RunDirectory, name: str | None = None) -> str:
+    """The id of an existing run. Raises RunError when there is none, or one of another name."""
+    try:
+        data = read_json(run.identity)
+        run_id, found = str(data["run_id"]), data["name"]
+    except (ContractError, KeyError) as error:
+        raise RunError(f"{run.root} is not a run directory: {error}", hint="start it with `stepladder run FILE`") from None
+    if name is not None and found != name:
+        raise RunError(
+            f"{run.root} belongs to the run {found!r}, this curriculum is {name!r}",
+            hint="give this curriculum another output_dir, or start anew with --fresh",
+        )
+    return run_id
+
+
+def stage_state(run: RunDirectory, run_id: str, stage: PlannedStage) -> StageState:
+    """Read where a stage stands. Nothing but files decides it, so a stage run by hand counts as well."""
+    folder = Path(stage.output_dir)
+    end = manifest.latest(folder, run_id, stage.name, stage.end_step, stage.end_step)
+    latest = end or manifest.latest(folder, run_id, stage.name, stage.start_step + 1, stage.end_step)
+    return StageState(_attempts(run, stage), end, latest)
+
+
+def _attempts(run: RunDirectory, stage: PlannedStage) -> list[Attempt]:
+    root = run.attempts(stage.index, stage.name)
+    numbers = sorted(int(path.name) for path in root.glob("*") if path.name.isdigit()) if root.is_dir() else []
+    return [_attempt(number, run.attempt(stage.index, stage.name, number)) for number in numbers]
+
+
+def _attempt(number: int, files: AttemptDirectory) -> Attempt:
+    try:
+        result = read(StageResult, files.result)
+    except ContractError:
+        result = None
+    return Attempt(
+        number,
+        files,
+        result,
+        digest(files.result) if files.result.is_file() else None,
+        digest(files.task) if files.task.is_file() else None,
+    )
+
+
+def write_task(run: RunDirectory, run_id: str, stage: PlannedStage) -> AttemptDirectory:
+    """Write the task of the stage's next attempt. An attempt that never started is used again."""
+    attempts = _attempts(run, stage)
+    unused = [a for a in attempts if a.result_digest is None and not a.files.heartbeat.exists()]
+    if attempts and unused and unused[-1] is attempts[-1]:
+        number = attempts[-1].number
+    else:
+        number = attempts[-1].number + 1 if attempts else 1
+    files = run.attempt(stage.index, stage.name, number)
+    files.control.unlink(missing_ok=True)
+    write_json(files.task, _task(run_id, stage, number, files).to_dict())
+    return files
+
+
+def _task(run_id: str, stage: PlannedStage, number: int, files: AttemptDirectory) -> StageTask:
+    return StageTask(
+        run_id=run_id,
+        stage=stage.name,
+        index=stage.index,
+        attempt=number,
+        hook=stage.hook,
+        start_step=stage.start_step,
+        end_step=stage.end_step,
+        data_start_step=stage.data_start_step,
+        output_dir=_absolute(stage.output_dir),
+        boundary_checkpoint=None if stage.resume_from is None else _absolute(stage.resume_from),
+        handover=stage.handover,
+        curve=stage.curve,
+        in_force=dict(stage.in_force),
+        result_path=_absolute(files.result),
+        heartbeat_path=_absolute(files.heartbeat),
+        control_path=_absolute(files.control),
+    )
+
+
+def end_checkpoint(stage: PlannedStage) -> Path:
+    """The checkpoint at the stage's end, whether it exists or not."""
+    return paths.checkpoint(stage.output_dir, stage.end_step)
+
+
+def _absolute(path: str | Path) -> str:
+    return str(Path(path).resolve())
+

@@ -1,0 +1,71 @@
+"""``python -m stepladder.trainer --model_name_or_path MODEL --data FILE --output_dir OUT ...``"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from stepladder.trainer.arguments import ScriptArguments, TrainerConfig, parse
+from stepladder.trainer.dataset import image_sizes, load_dataset
+from stepladder.trainer.model import describe_trained, load_model
+from stepladder.trainer.sft import OrderedSFTTrainer
+from stepladder.trainer.tiles import describe_grids
+
+log = logging.getLogger("stepladder.trainer")
+
+
+def main() -> None:
+    """Train as the command line says."""
+    script, config = parse()
+    _log_on_main_process(config)
+
+    model, processor = load_model(script, config)
+    log.info("model: %s", script.model_name_or_path)
+
+    log.info("trains: %s", describe_trained(model))
+
+    train, evaluation = _load_data(script, config)
+    log.info("data: %s, %s samples", script.data, f"{len(train):,}")
+    _log_tiles(script, processor, train)
+
+    trainer = OrderedSFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=train,
+        eval_dataset=evaluation,
+        processing_class=processor,
+        data_name=Path(script.data).stem,
+    )
+    trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
+    log.info("trained: to step %d", trainer.state.global_step)
+
+    trainer.save_model(config.output_dir)
+    log.info("saved: %s", config.output_dir)
+    trainer.end()
+
+
+def _load_data(script: ScriptArguments, config: TrainerConfig) -> tuple[Any, Any]:
+    keep_messages = config.assistant_only_loss
+    train = load_dataset(Path(script.data), keep_messages)
+    evaluation = None if script.eval_data is None else load_dataset(Path(script.eval_data), keep_messages)
+    return train, evaluation
+
+
+def _log_tiles(script: ScriptArguments, processor: Any, train: Any) -> None:
+    if script.max_tiles is not None:
+        grids = describe_grids(processor.image_processor, image_sizes(train, 0))
+        log.info("tiles: at most %d an image; the first sample's: %s", script.max_tiles, grids or "no images")
+
+
+def _log_on_main_process(config: TrainerConfig) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO if config.process_index == 0 else logging.WARNING)
+    log.propagate = False
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""What several tests need: the real command line, real scripts, small curricula."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = Path(__file__).parent / "scripts"
+STEPLADDER = Path(sys.executable).with_name("stepladder")
+
+#: Threads are fixed, so that a run here and a run there add floating-point numbers in the same order.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "NO_COLOR": "1", "COLUMNS": "100", "HF_HUB_OFFLINE": "1"}
+
+#: A small curriculum's arguments: dropout is in the model, accumulation has a remainder (13 batches, 3 a step).
+TINY_ARGS: dict[str, Any] = {
+    "use_cpu": True,
+    "learning_rate": 1e-3,
+    "lr_scheduler_type": "cosine",
+    "warmup_steps": 3,
+    "weight_decay": 0.01,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 3,
+    "dataloader_num_workers": 2,
+    "logging_steps": 1,
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+
+
+def stepladder(*args: str | Path, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a folder and return what it printed."""
+    argv = [str(STEPLADDER), *map(str, args)]
+    return subprocess.run(
+        argv, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+    )
+
+
+def tiny_curriculum(folder: Path, name: str = "tiny", script: str = "tiny_train.py", **changes: Any) -> Path:
+    """Write `folder/NAME.yaml`: three stages of 5, 8 and 11 steps of a script in tests/scripts."""
+    curriculum = {
+        "name": name,
+        "model_name_or_path": "new",
+        "output_dir": f"runs/{name}",
+        "script": str(SCRIPTS / script),
+        "schedule": "run",
+        "args": {**TINY_ARGS, **changes.pop("args", {})},
+        "stages": [{"name": "one", "steps": 5}, {"name": "two", "steps": 8}, {"name": "three", "steps": 11}],
+        **changes,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(curriculum, indent=1), "utf-8")  # JSON is YAML
+    return path
+
+
+def plain_trainer(cwd: Path, output: str, max_steps: int, **changes: Any) -> Path:
+    """Train with tests/scripts/tiny_train.py without any of Stepladder; returns the final weights."""
+    args = {**TINY_ARGS, "max_steps": max_steps, "output_dir": output, "save_steps": 10_000, **changes}
+    argv = [sys.executable, str(SCRIPTS / "tiny_train.py")]
+    argv += [text for name, value in args.items() for text in (f"--{name}", str(value))]
+    subprocess.run(argv, cwd=cwd, env=ENVIRONMENT, check=True, capture_output=True, timeout=300)
+    return cwd / output / "model.safetensors"
+
+
+def check_names(document: Mapping[str, Any], stage: str) -> dict[str, bool]:
+    """Verdicts of one stage of `verify --json`, by name."""
+    entry = next(entry for entry in document["stages"] if entry["name"] == stage)
+    return {check["name"]: check["ok"] for check in entry["checks"]}
