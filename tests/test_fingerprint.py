@@ -9,7 +9,9 @@ import torch
 from stepladder_worker import fingerprint
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64, torch.int64, torch.bool]
+)
 def test_equal_bits_have_equal_fingerprints(dtype: torch.dtype) -> None:
     tensor = (torch.randn(17, 5) * 3).to(dtype)
     assert fingerprint.of_tensor(tensor) == fingerprint.of_tensor(tensor.clone())

@@ -24,7 +24,10 @@ CASES = [
     ("cosine_warmup_with_min_lr", {"min_lr": 1e-5, "warmup_lr_rate": 0.2}),
     ("warmup_stable_decay", {"num_decay_steps": 20}),
     ("warmup_stable_decay", {"num_decay_steps": 20, "decay_type": "1-sqrt", "warmup_type": "cosine"}),
-    ("warmup_stable_decay", {"num_decay_steps": 9, "num_stable_steps": 11, "decay_type": "linear", "min_lr_ratio": 0.1}),
+    (
+        "warmup_stable_decay",
+        {"num_decay_steps": 9, "num_stable_steps": 11, "decay_type": "linear", "min_lr_ratio": 0.1},
+    ),
 ]
 
 

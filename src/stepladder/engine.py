@@ -7,10 +7,10 @@ from pathlib import Path
 
 from stepladder import console, export, past, paths
 from stepladder.commands import evaluate_stage, prepare
-from stepladder.errors import EvidenceError, Interrupted, PlanError, Problem, RunError, StageFailed
+from stepladder.errors import EvidenceError, Interrupted, PlanError, Problem, StageFailed
 from stepladder.facts import collect
 from stepladder.journal import Journal
-from stepladder.launch.local import Outcome, StopRequest, environment, launch, stop_requests
+from stepladder.launch.local import Outcome, StopRequest, launch, stop_requests, variables
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import AttemptDirectory, RunDirectory
 from stepladder.plan import Plan, PlannedStage
@@ -18,7 +18,7 @@ from stepladder.report.progress import Progress
 from stepladder.tasks import StageState, run_identity, stage_state, write_task
 from stepladder.verify import StageVerdict, check_stage, to_json
 from stepladder_worker import manifest
-from stepladder_worker.contract import ContractError, Heartbeat, digest, read, read_json, write_json
+from stepladder_worker.contract import TASK_VARIABLE, ContractError, Heartbeat, digest, read, read_json, write_json
 
 #: Steps a requested stop lies ahead of the last heartbeat, so that no rank has passed it yet.
 STOP_MARGIN_STEPS = 2
@@ -29,7 +29,7 @@ TAIL_LINES = 20
 def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = False) -> list[StageVerdict]:
     """Run what is not done yet, in order, and return the verdict of every stage that was asked for.
 
-    Raises PlanError for an unknown stage or one without a predecessor, RunError when the run cannot start,
+    Raises PlanError when what is there does not fit the plan, RunError when another engine holds the run,
     StageFailed, EvidenceError, or Interrupted after a requested stop.
     """
     directory = RunDirectory(Path(plan.output_dir))
@@ -53,12 +53,26 @@ def open_run(directory: RunDirectory, plan: Plan, curriculum: Path) -> None:
     pack_worker(directory.worker)
 
 
+def by_hand(plan: Plan, stage: PlannedStage, curriculum: Path) -> dict[str, str]:
+    """Write what a stage needs to be started by hand, and return the environment that its command needs."""
+    directory = RunDirectory(Path(plan.output_dir))
+    with past.locked(directory):
+        run_id = run_identity(directory, plan)
+        past.require_unchanged(directory, run_id, plan)
+        open_run(directory, plan, curriculum)
+        files = write_task(directory, run_id, stage)
+    Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
+    return {**variables(stage.env, stage.launcher.nproc_per_node), TASK_VARIABLE: str(files.task.resolve())}
+
+
+def elsewhere(plan: Plan, stage: PlannedStage) -> dict[str, str]:
+    """The environment that a stage's command will need on another machine; writes nothing."""
+    files = RunDirectory(Path(plan.output_dir)).attempt(stage.index, stage.name, 1)
+    return {**variables(stage.env, stage.launcher.nproc_per_node), TASK_VARIABLE: str(files.task)}
+
+
 def _chosen(plan: Plan, only: str | None) -> list[PlannedStage]:
-    chosen = [stage for stage in plan.stages if only is None or stage.name == only]
-    if not chosen:
-        names = ", ".join(stage.name for stage in plan.stages)
-        raise PlanError([Problem("--stage", f"no stage {only!r}; stages are {names}", "name one of them")])
-    return chosen
+    return [stage for stage in plan.stages if only in (None, stage.name)]
 
 
 def _stage(
@@ -80,15 +94,13 @@ def _require_start(stage: PlannedStage, state: StageState) -> None:
     if stage.resume_from is not None and stage.hook:
         found = manifest.problems(Path(stage.resume_from))
         if found:
-            where = f"stage {stage.name} starts from {stage.resume_from}"
-            raise RunError(f"{where}, which is not complete: {found[0]}", hint="run the stage before it first")
+            text = f"starts from {stage.resume_from}, which is not complete: {found[0]}"
+            raise PlanError([Problem(f"stage {stage.name}", text, "run the stage before it first")])
     folder = Path(stage.output_dir)
     foreign = [path.name for path in (*folder.glob("checkpoint-*"), *folder.glob("config.json"))]
     if foreign and not state.attempts:
-        raise RunError(
-            f"{folder} holds {foreign[0]} of another training",
-            hint="give the stage another directory, or set the old one aside with --fresh",
-        )
+        hint = "give the stage another directory, or set the old one aside with --fresh"
+        raise PlanError([Problem(str(folder), f"holds {foreign[0]} of another training", hint)])
 
 
 def _train(
@@ -102,7 +114,7 @@ def _train(
     progress.starting(attempt, log)
     outcome = launch(
         stage.argv,
-        environment(stage.env, stage.launcher.nproc_per_node),
+        variables(stage.env, stage.launcher.nproc_per_node),
         files.task.resolve(),
         log,
         request,

@@ -1,13 +1,13 @@
 """What Stepladder raises, each with a message, at most one hint and the exit code of the command that ends by it.
 
-    StepladderError
-    ├── InputError          2   what a person wrote cannot work; carries every problem at once
-    │   ├── CurriculumError     seen in the curriculum file alone
-    │   └── PlanError           seen in the files, interpreters and checkpoints it names
-    ├── RunError            3   a run cannot start or go on
-    │   └── StageFailed         a stage's processes failed or did not do their work
-    ├── EvidenceError       4   a stage finished, but its evidence does not hold
-    └── Interrupted       130   the person asked to stop
+StepladderError
+├── InputError          2   what a person wrote cannot work; carries every problem at once
+│   ├── CurriculumError     seen in the curriculum file alone
+│   └── PlanError           seen in the files, interpreters and checkpoints it names
+├── RunError            3   a run cannot start or go on
+│   └── StageFailed         a stage's processes failed or did not do their work
+├── EvidenceError       4   a stage finished, but its evidence does not hold
+└── Interrupted       130   the person asked to stop
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class RunError(StepladderError):
     exit_code = 3
 
 
-class StageFailed(RunError):
+class StageFailed(RunError):  # noqa: N818 - named for what happened
     """A stage's processes failed, or ended without the work they were planned to do."""
 
 
@@ -85,7 +85,7 @@ class EvidenceError(StepladderError):
     exit_code = 4
 
 
-class Interrupted(StepladderError):
+class Interrupted(StepladderError):  # noqa: N818 - named for what happened
     """The person asked to stop."""
 
     exit_code = 130

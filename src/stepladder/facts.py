@@ -85,7 +85,8 @@ class StageFacts:
 
 
 def collect(run: RunDirectory, plan: Plan, deep: bool, only: str | None = None) -> list[StageFacts]:
-    """Facts of every stage, or of one. Raises RunError when there is no run, or its interpreter cannot read."""
+    """Facts of every stage, or of one. Raises PlanError when there is no run, RunError when its interpreter
+    cannot read."""
     run_id = known_identity(run)
     events = Journal(run.journal).read()
     stages = [stage for stage in plan.stages if only is None or stage.name == only]
@@ -195,6 +196,8 @@ def _inspect(run: RunDirectory, stages: list[PlannedStage]) -> dict[str, Any]:
         done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-            raise RunError(f"{python} could not read the checkpoints: {last}", hint="check the interpreter of the stage")
+            raise RunError(
+                f"{python} could not read the checkpoints: {last}", hint="check the interpreter of the stage"
+            )
         found.update(json.loads(done.stdout.splitlines()[-1])["checkpoints"])
     return found

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from stepladder import paths
-from stepladder.errors import RunError
+from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan
 from stepladder.status import run_status
@@ -24,19 +25,19 @@ def show(run: RunDirectory, plan: Plan, only: str | None, follow: bool) -> None:
     chosen = [stage for stage in plan.stages if only in (None, stage.name)]
     if not chosen:
         names = ", ".join(stage.name for stage in plan.stages)
-        raise RunError(f"no stage {only!r} in this run", hint=f"stages are {names}")
+        raise PlanError([Problem("--stage", f"no stage {only!r} in this run; stages are {names}", "name one of them")])
     for stage in chosen:
         log = paths.stage_log(stage.output_dir, stage.name)
-        for chunk in _read(log, lambda name=stage.name: follow and _may_grow(run, plan, name)):  # type: ignore[misc]
+        for chunk in _read(log, partial(_may_grow, run, plan, stage.name) if follow else bool):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
 
 
-def _read(log: Path, growing: object) -> Iterator[bytes]:
+def _read(log: Path, growing: Callable[[], bool]) -> Iterator[bytes]:
     """Chunks of a file, also of one that does not exist yet, while `growing()` says there may be more."""
     position = 0
     while True:
-        more = callable(growing) and growing()
+        more = growing()
         if log.is_file():
             with log.open("rb") as file:
                 file.seek(position)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stepladder import console
-from stepladder.errors import RunError
+from stepladder.errors import PlanError, Problem, RunError
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import stage_state
@@ -40,24 +40,26 @@ def locked(directory: RunDirectory) -> Iterator[None]:
 
 
 def require_unchanged(directory: RunDirectory, run_id: str, plan: Plan) -> None:
-    """Raises RunError when a finished stage of the plan is not the one that was run."""
+    """Raises PlanError when a finished stage of the plan is not the one that was run."""
     try:
         before = {stage["name"]: stage for stage in read_json(directory.plan)["stages"]}
     except (ContractError, KeyError, TypeError):
         return
     now = {stage["name"]: stage for stage in plan.to_json()["stages"]}
+    hint = "take the change back, give this curriculum another output_dir, or start anew with --fresh"
     changes = [
-        f"{stage.name}: {key} was {before[stage.name].get(key)!r}, now {now[stage.name].get(key)!r}"
+        Problem(
+            f"stage {stage.name}",
+            f"is finished; its {key} was {before[stage.name].get(key)!r}, now {now[stage.name].get(key)!r}",
+            hint,
+        )
         for stage in plan.stages
         if stage.name in before and stage_state(directory, run_id, stage).done
         for key in FROZEN
         if before[stage.name].get(key) != now[stage.name].get(key)
     ]
     if changes:
-        raise RunError(
-            "the curriculum changes stages that are finished\n" + "\n".join(changes),
-            hint="take the change back, give this curriculum another output_dir, or start anew with --fresh",
-        )
+        raise PlanError(changes)
 
 
 def set_aside(directory: RunDirectory, plan: Plan, only: str | None) -> None:

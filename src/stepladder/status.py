@@ -9,7 +9,7 @@ from typing import Any
 
 import psutil
 
-from stepladder.errors import RunError
+from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import StageState, known_identity, stage_state
@@ -36,17 +36,16 @@ class StageStatus:
 
 
 def load_plan(run: RunDirectory) -> Plan:
-    """The plan a run was started with. Raises RunError when the directory has none."""
+    """The plan a run was started with. Raises PlanError when the directory has none."""
     try:
         return Plan.from_json(read_json(run.plan))
     except (ContractError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{run.root} has no readable plan: {error}", hint="name the output_dir of a run, or its curriculum file"
-        ) from None
+        hint = "name the output_dir of a run, or its curriculum file"
+        raise PlanError([Problem(str(run.root), f"no run with a readable plan: {error}", hint)]) from None
 
 
 def run_status(run: RunDirectory, plan: Plan) -> list[StageStatus]:
-    """Every stage as it stands now. Raises RunError when the run has not been started."""
+    """Every stage as it stands now. Raises PlanError when the run has not been started."""
     run_id = known_identity(run)
     return [_stage_status(stage, stage_state(run, run_id, stage)) for stage in plan.stages]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stepladder import paths
-from stepladder.errors import RunError
+from stepladder.errors import PlanError, Problem
 from stepladder.paths import AttemptDirectory, RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder_worker import manifest
@@ -70,26 +70,26 @@ class StageState:
 
 
 def run_identity(run: RunDirectory, plan: Plan) -> str:
-    """The run's id; a new run gets one. Raises RunError when the directory belongs to another curriculum."""
-    if not run.identity.exists():
-        run_id = uuid.uuid4().hex
-        write_json(run.identity, {"version": IDENTITY_VERSION, "run_id": run_id, "name": plan.name})
-        return run_id
-    return known_identity(run, plan.name)
+    """The run's id; a new run gets one. Raises PlanError when the directory belongs to another curriculum."""
+    if run.identity.exists():
+        return known_identity(run, plan.name)
+    run_id = uuid.uuid4().hex
+    write_json(run.identity, {"version": IDENTITY_VERSION, "run_id": run_id, "name": plan.name})
+    return run_id
 
 
 def known_identity(run: RunDirectory, name: str | None = None) -> str:
-    """The id of an existing run. Raises RunError when there is none, or one of another name."""
+    """The id of an existing run. Raises PlanError when there is none, or one of another name."""
     try:
         data = read_json(run.identity)
         run_id, found = str(data["run_id"]), data["name"]
     except (ContractError, KeyError) as error:
-        raise RunError(f"{run.root} is not a run directory: {error}", hint="start it with `stepladder run FILE`") from None
+        hint = "start it with `stepladder run FILE`"
+        raise PlanError([Problem(str(run.root), f"not a run directory: {error}", hint)]) from None
     if name is not None and found != name:
-        raise RunError(
-            f"{run.root} belongs to the run {found!r}, this curriculum is {name!r}",
-            hint="give this curriculum another output_dir, or start anew with --fresh",
-        )
+        hint = "give this curriculum another output_dir, or start anew with --fresh"
+        text = f"it belongs to the run {found!r}, this curriculum is {name!r}"
+        raise PlanError([Problem(str(run.root), text, hint)])
     return run_id
 
 
@@ -163,4 +163,3 @@ def end_checkpoint(stage: PlannedStage) -> Path:
 
 def _absolute(path: str | Path) -> str:
     return str(Path(path).resolve())
-

@@ -239,7 +239,9 @@ def _learning_rate(facts: StageFacts) -> Check:
         base = lr["bases"][0]
         for step, used in lr["logged"]:
             if used != base * curve.factor(step - 1):
-                return Check("learning_rate", False, f"step {step}: {used:g}, planned {base * curve.factor(step - 1):g}")
+                return Check(
+                    "learning_rate", False, f"step {step}: {used:g}, planned {base * curve.factor(step - 1):g}"
+                )
         if lr["checked"] < (steps["count"] or 0):
             return Check("learning_rate", False, f"{lr['checked']} of {steps['count']} steps were checked")
         checked += lr["checked"]
@@ -309,7 +311,9 @@ def _data_position(facts: StageFacts) -> Check:
             )
     first = facts.segments[0].evidence["data"]
     where = f"epoch {first['epoch'] or 0}, batch {first['first_batches'][0]['position']}"
-    return Check("data_position", True, f"{facts.stage.handover.data} data start at {where} of {first['length']} samples")
+    return Check(
+        "data_position", True, f"{facts.stage.handover.data} data start at {where} of {first['length']} samples"
+    )
 
 
 def _best_metric(facts: StageFacts) -> Check:

@@ -76,9 +76,9 @@ class Document:
             key, found, text = assignment.partition("=")
             try:
                 if not found or not key.strip():
-                    raise _Refused(f"found {assignment!r}, expected KEY=VALUE", "for example --set args.seed=7")
+                    raise _RefusedError(f"found {assignment!r}, expected KEY=VALUE", "for example --set args.seed=7")
                 self._assign(key.strip(), text)
-            except _Refused as refused:
+            except _RefusedError as refused:
                 problems.append(Problem(f"--set {key.strip()}", refused.text, refused.hint))
         return problems
 
@@ -101,13 +101,15 @@ class Document:
                 target[step] = _parse_value(text)
                 self.overridden[path] = key
             elif isinstance(target, dict):
-                # A mapping on the way that the file does not have (`args` of a stage) is begun here.
-                target = target.setdefault(step, {})
+                # A mapping on the way that the file does not have, or has empty (`args:`), is begun here.
+                if target.get(step) is None:
+                    target[step] = {}
+                target = target[step]
             else:
                 target = target[step]
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     def __init__(self, text: str, hint: str | None = None) -> None:
         self.text, self.hint = text, hint
 
@@ -193,11 +195,13 @@ class _Reader:
 
     def _merge(self, node: Node, path: DataPath, result: dict[str, Any]) -> None:
         """`<<: *anchor` or `<<: [*first, *second]`: of several, the first wins; own keys win over both."""
+        own_place = self.document.values[path]
         for source in reversed(node.value) if isinstance(node, SequenceNode) else [node]:
             if isinstance(source, MappingNode):
                 result.update(self.value(source, path))
             else:
                 self.findings.append(Finding(path, "found `<<` without a mapping, expected `<<: *anchor`"))
+        self.document.values[path] = own_place
 
     def _scalar(self, node: ScalarNode, path: DataPath) -> Any:
         tag = str(node.tag)
@@ -249,10 +253,12 @@ def _parse_value(text: str) -> Any:
         node = _yaml().compose(text)
     except YAMLError as error:
         problem = _syntax("--set", error)
-        raise _Refused(f"found {text!r}: {problem.text}", "quote the value for YAML as well as for the shell") from None
+        raise _RefusedError(
+            f"found {text!r}: {problem.text}", "quote the value for YAML as well as for the shell"
+        ) from None
     value = None if node is None else reader.value(node, ())
     if reader.findings:
-        raise _Refused(reader.findings[0].text, reader.findings[0].hint)
+        raise _RefusedError(reader.findings[0].text, reader.findings[0].hint)
     return value
 
 
@@ -262,11 +268,11 @@ def _step(target: Any, tokens: Sequence[str], path: DataPath) -> tuple[str | int
         return tokens[0], list(tokens[1:])
     here = ".".join(map(str, path))
     if not isinstance(target, list):
-        raise _Refused(f"`{here}` is a single value, expected nothing after it")
+        raise _RefusedError(f"`{here}` is a single value, expected nothing after it")
     if tokens[0].isdecimal():
         if int(tokens[0]) < len(target):
             return int(tokens[0]), list(tokens[1:])
-        raise _Refused(f"found index {tokens[0]}, expected 0 to {len(target) - 1}", "indices count from 0")
+        raise _RefusedError(f"found index {tokens[0]}, expected 0 to {len(target) - 1}", "indices count from 0")
     names = [item.get("name") if isinstance(item, dict) else None for item in target]
     # A stage's name may hold dots itself, so the longest name that fits is taken.
     for length in range(len(tokens), 0, -1):
@@ -274,4 +280,4 @@ def _step(target: Any, tokens: Sequence[str], path: DataPath) -> tuple[str | int
         if name in names:
             return names.index(name), list(tokens[length:])
     known = suggestion(tokens[0], [name for name in names if isinstance(name, str)])
-    raise _Refused(f"no `{tokens[0]}` in `{here}`{known}", "name a stage, or count from 0")
+    raise _RefusedError(f"no `{tokens[0]}` in `{here}`{known}", "name a stage, or count from 0")

@@ -1,7 +1,7 @@
 """Runs inside every training process: read the task, put the hooks in place, run the script, leave the evidence.
 
-    STEPLADDER_TASK=task.json python worker.pyz SCRIPT ARGS...        (or: -m MODULE ARGS...)
-    python worker.pyz --inspect CHECKPOINT...                         facts of checkpoints as one JSON line
+STEPLADDER_TASK=task.json python worker.pyz SCRIPT ARGS...        (or: -m MODULE ARGS...)
+python worker.pyz --inspect CHECKPOINT...                         facts of checkpoints as one JSON line
 """
 
 from __future__ import annotations

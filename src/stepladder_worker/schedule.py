@@ -158,7 +158,7 @@ def _cosine_with_min_lr(step: int, c: Curve) -> float:
         return warm
     cycles = c.kwargs.get("num_cycles", 0.5)
     factor = 0.5 * (1.0 + math.cos(math.pi * float(cycles) * 2.0 * _progress(step, c)))
-    return max(0, factor * (1 - min_rate) + min_rate)
+    return float(max(0, factor * (1 - min_rate) + min_rate))
 
 
 def _cosine_warmup_with_min_lr(step: int, c: Curve) -> float:
@@ -171,7 +171,7 @@ def _cosine_warmup_with_min_lr(step: int, c: Curve) -> float:
         return float(rate) + (1.0 - float(rate)) * now / (max(1, warmup - 1))
     progress = (now - warmup + 1.0) / (max(1.0, total - warmup))
     factor = 0.5 * (1.0 + math.cos(math.pi * c.kwargs.get("num_cycles", 0.5) * 2.0 * progress))
-    return max(0, factor * (1 - min_rate) + min_rate)
+    return float(max(0, factor * (1 - min_rate) + min_rate))
 
 
 _WSD_WARMUP: dict[str, Callable[[float], float]] = {
@@ -192,13 +192,13 @@ def _warmup_stable_decay(step: int, c: Curve) -> float:
     stable_steps = c.total_steps - c.warmup_steps - decay_steps if stable is None else stable
     if step < c.warmup_steps:
         shape = _WSD_WARMUP[c.kwargs.get("warmup_type", "linear")]
-        return max(0.0, shape(float(step) / float(max(1, c.warmup_steps))) * (1.0 - minimum) + minimum)
+        return float(max(0.0, shape(float(step) / float(max(1, c.warmup_steps))) * (1.0 - minimum) + minimum))
     if step < c.warmup_steps + stable_steps:
         return 1.0
     if step < c.warmup_steps + stable_steps + decay_steps:
         progress = float(step - c.warmup_steps - stable_steps) / float(max(1, decay_steps))
         factor = _WSD_DECAY[c.kwargs.get("decay_type", "cosine")](progress, c.kwargs.get("num_cycles", 0.5))
-        return max(0.0, factor * (1.0 - minimum) + minimum)
+        return float(max(0.0, factor * (1.0 - minimum) + minimum))
     return float(minimum)
 
 

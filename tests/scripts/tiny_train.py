@@ -52,7 +52,9 @@ def build(path: str) -> LlamaForCausalLM:
 
 def main() -> None:
     ours, args = HfArgumentParser((Arguments, TrainingArguments)).parse_args_into_dataclasses()
-    trainer = Trainer(model=build(ours.model_name_or_path), args=args, train_dataset=Sentences(ours.data_mixture, ours.samples))
+    trainer = Trainer(
+        model=build(ours.model_name_or_path), args=args, train_dataset=Sentences(ours.data_mixture, ours.samples)
+    )
     trainer.train(resume_from_checkpoint=args.resume_from_checkpoint)
     trainer.save_model(args.output_dir)
 

@@ -72,7 +72,7 @@ def launch(
 ) -> Outcome:
     """Run one attempt of a stage to its end.
 
-    The processes write straight to `log` (all ranks, stdout and stderr, as it happens), so a console that stops
+    `env` is added to this process's environment. The processes write straight to `log` (all ranks, stdout and stderr, as it happens), so a console that stops
     reading cannot block the training. `ask_to_stop` asks the worker for a checkpoint and returns False when there
     is nothing to save yet. `tick` is called a few times a second.
     """
@@ -85,7 +85,7 @@ def launch(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={**env, TASK_VARIABLE: str(task_file)},
+            env={**os.environ, **env, TASK_VARIABLE: str(task_file)},
             start_new_session=True,  # Ctrl-C reaches this process alone, which then asks for a checkpoint
             preexec_fn=_die_with_engine if sys.platform == "linux" else None,
         )
@@ -134,8 +134,7 @@ def _die_with_engine() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def environment(stage_env: Mapping[str, str], processes: int) -> dict[str, str]:
-    """The environment of a stage: this process's, then the stage's; threads are fixed so that runs are repeatable."""
-    env = {**os.environ, "PYTHONUNBUFFERED": "1", **stage_env}
-    env.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
-    return env
+def variables(stage_env: Mapping[str, str], processes: int) -> dict[str, str]:
+    """What a stage's environment has beyond this process's. Threads are fixed, so that a run can be repeated."""
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    return {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": threads, **stage_env}

@@ -13,7 +13,6 @@ from stepladder.status import StageStatus
 from stepladder.verify import Check, StageVerdict
 
 
-
 def summary(verdicts: list[StageVerdict], losses: list[tuple[float | None, float | None]]) -> RenderableType:
     """One row a stage: cumulative step against the plan, loss at both ends, checks that hold."""
     table = Table(box=box.SIMPLE_HEAD, title="stages", title_justify="left")

@@ -11,7 +11,7 @@ from stepladder_worker import session
 from stepladder_worker.contract import ContractError, read_json
 
 
-class ControlCallback(TrainerCallback):
+class ControlCallback(TrainerCallback):  # type: ignore[misc]
     """First of the Trainer's callbacks, so that every other one sees the true global step."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -15,7 +15,7 @@ from stepladder_worker.contract import Heartbeat, write_json
 HEARTBEAT_SECONDS = 1.0
 
 
-class RecordCallback(TrainerCallback):
+class RecordCallback(TrainerCallback):  # type: ignore[misc]
     """Last of the Trainer's callbacks: it sees what the others decided."""
 
     def __init__(self) -> None:

@@ -1,0 +1,5 @@
+"""``python -m stepladder`` is the `stepladder` command."""
+
+from stepladder.cli import main
+
+main()

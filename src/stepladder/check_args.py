@@ -1,0 +1,138 @@
+"""What must hold for the arguments of the stages: names, numbers, the learning-rate curve, continued data.
+
+Like `checks.py` it reads plain data, so that it speaks even where another field is wrong.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stepladder import hf_args
+from stepladder.checks import levels, mapping, stages, steps_of, whole
+from stepladder.yaml_source import DataPath, Finding
+from stepladder_worker.schedule import UNPLANNABLE
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
+
+
+def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything wrong with the arguments of the curriculum and of its stages."""
+    for path, args in levels(data, "args"):
+        for name, value in args.items():
+            yield from _argument((*path, name), name, value)
+    schedule = data.get("schedule", "run")
+    if schedule == "run":
+        yield from _stage_level(data)
+    if schedule in ("run", "stage"):
+        yield from _curves(data, schedule)
+    yield from _continued(data)
+
+
+def _argument(path: DataPath, name: str, value: Any) -> Iterator[Finding]:
+    if name in hf_args.OWNED:
+        text = f"`{name}` among the arguments, which Stepladder sets itself, expected no such key"
+        yield Finding(path, text, hf_args.OWNED[name], at_key=True)
+    elif not _NAME.fullmatch(name):
+        bare = name.lstrip("-")
+        hint = f"write `{bare}:` without dashes" if _NAME.fullmatch(bare) else None
+        yield Finding(path, f"`{name}` is no name of an argument", hint, at_key=True)
+    elif name in hf_args.UNDERSTOOD and value is not None:
+        try:
+            hf_args.understood(name, value)
+        except ValueError as error:
+            yield Finding(path, f"`{name}`: {error}")
+
+
+def _stage_level(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """One curve over the whole run has one peak, one warm-up and one type."""
+    for path, stage in stages(data):
+        for name in mapping(stage.get("args")):
+            if name.startswith(("warmup_", "lr_scheduler_")) or name == "learning_rate":
+                text = f"`{name}` of one stage under `schedule: run`, expected it in the `args` of the curriculum only"
+                yield Finding((*path, "args", name), text, "`schedule: stage` gives every stage its own curve", True)
+
+
+def _curves(data: Mapping[str, Any], schedule: str) -> Iterator[Finding]:
+    """One curve for a run, one a stage; each is reported where the stage, else the curriculum, states it."""
+    common = mapping(data.get("args"))
+    if schedule == "run":
+        yield from _curve(("args",), common, _total(data))
+        return
+    start: int | None = 0
+    reported = set()
+    for path, stage in stages(data):
+        own = mapping(stage.get("args"))
+        steps = None if start is None else steps_of(stage, start)
+        start = None if steps is None or start is None else start + steps
+        for finding in _curve((*path, "args"), hf_args.merged(common, own), steps):
+            if finding.path[-1] not in own and finding.path[-1] in common:
+                finding = Finding(("args", finding.path[-1]), finding.text, finding.hint, finding.at_key)
+            if finding not in reported:
+                yield finding
+            reported.add(finding)
+
+
+def _curve(path: DataPath, args: dict[str, Any], steps: int | None) -> Iterator[Finding]:
+    if args.get("learning_rate") is None:
+        text = "`learning_rate` is not stated, expected a number"
+        yield Finding(
+            (*path, "learning_rate"), text, "scripts have defaults of their own; a planned curve needs the number"
+        )
+        return
+    try:
+        for name in ("learning_rate", "warmup_steps", "warmup_ratio"):
+            hf_args.understood(name, args.get(name) or 0)
+    except ValueError:
+        return  # reported where it stands, by _argument
+    name = "lr_scheduler_kwargs" if "lr_scheduler_kwargs" in args else "lr_scheduler_type"
+    try:
+        # The steps matter only to the values, which are not judged here; any number will do where none is known.
+        hf_args.curve(args, max(1, steps or 1))
+    except ValueError as error:
+        metric = args.get("lr_scheduler_type") in UNPLANNABLE
+        unknown = str(error).startswith("unknown lr_scheduler_type")
+        hint = "`schedule: script` leaves the scheduler to the script" if metric or unknown else None
+        yield Finding((*path, "lr_scheduler_type" if metric or unknown else name), str(error), hint)
+
+
+def _total(data: Mapping[str, Any]) -> int | None:
+    total = 0
+    for _, stage in stages(data):
+        steps = steps_of(stage, total)
+        if steps is None:
+            return None
+        total += steps
+    return total
+
+
+def _continued(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Data that continues is counted in steps, so a step must take as many samples as in the stage before."""
+    before: tuple[int, ...] | None = None
+    for path, stage in stages(data):
+        now = _geometry(data, stage)
+        own = mapping(stage.get("handover"))
+        wish = own.get("data", mapping(data.get("handover")).get("data"))
+        if wish == "continue" and before and now and now != before:
+            text = (
+                f"`data: continue` with {_product(now)} samples a step after {_product(before)}, "
+                "expected the same batch size, accumulation and processes"
+            )
+            where = (*path, "handover", "data") if "data" in own else ("handover", "data")
+            yield Finding(where, text, "`data: fresh` starts the stage's data at its first sample")
+        before = now
+
+
+def _geometry(data: Mapping[str, Any], stage: Mapping[str, Any]) -> tuple[int, ...] | None:
+    launcher = {**mapping(data.get("launcher")), **mapping(stage.get("launcher"))}
+    processes = whole(launcher.get("nproc_per_node", 1))
+    try:
+        batch = hf_args.samples_per_device_step(hf_args.merged(mapping(data.get("args")), mapping(stage.get("args"))))
+    except ValueError:
+        return None
+    return None if processes is None else (*batch, processes)
+
+
+def _product(geometry: tuple[int, ...]) -> str:
+    return " x ".join(map(str, geometry))

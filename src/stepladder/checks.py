@@ -1,0 +1,176 @@
+"""What must hold in a curriculum beyond the shape of its fields: budgets, names, directories, templates.
+
+The checks read plain data, not the typed spec, so that they speak even where another field is wrong: a person
+sees everything at once. What has the wrong type is passed over here; the spec reports it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stepladder import paths
+from stepladder.yaml_source import DataPath, Finding, suggestion
+
+STAGE_DIR_FIELDS = ("index", "name", "output_dir")
+EVALUATE_FIELDS = ("python", "model", "stage_dir", "checkpoint", "name", "index")
+PREPARE_FIELDS = ("python",)
+
+_FIELD = re.compile(r"\{([A-Za-z_]+)\}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Everything wrong that lies between fields rather than in one."""
+    yield from _budgets(data)
+    yield from _names(data)
+    yield from _directories(data)
+    yield from _templates(data)
+    yield from _launchers(data)
+    yield from _environment(data)
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """The value if it is a mapping, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def stages(data: Mapping[str, Any]) -> list[tuple[DataPath, dict[str, Any]]]:
+    """(path, content) of every stage that is a mapping, in order."""
+    written = data.get("stages")
+    items = written if isinstance(written, list) else []
+    return [(("stages", index), item) for index, item in enumerate(items) if isinstance(item, dict)]
+
+
+def levels(data: Mapping[str, Any], key: str) -> Iterator[tuple[DataPath, dict[str, Any]]]:
+    """(path, content) of the mapping `key` of the curriculum and of every stage."""
+    yield (key,), mapping(data.get(key))
+    for path, stage in stages(data):
+        yield (*path, key), mapping(stage.get(key))
+
+
+def whole(value: Any) -> int | None:
+    """The value if it is a whole number, else None."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def steps_of(stage: Mapping[str, Any], start: int) -> int | None:
+    """Steps of a stage that starts at the global step `start`; None where the stage does not say."""
+    steps, until = whole(stage.get("steps")), whole(stage.get("until_step"))
+    return steps if steps is not None else None if until is None else until - start
+
+
+def stage_directory(template: str | None, output_dir: str, index: int, name: str) -> str:
+    """The directory of stage `index` (from 1), as written in the template and without a trailing slash."""
+    if template is None:
+        return paths.default_stage_dir(output_dir, index, name)
+    return fill(template, index=str(index), name=name, output_dir=output_dir.rstrip("/") or "/").rstrip("/")
+
+
+def fill(template: str, **values: str) -> str:
+    """Replace `{key}` for the given keys; other braces (JSON in an argument) stay."""
+    return _FIELD.sub(lambda field: values.get(field[1], field[0]), template)
+
+
+def _budgets(data: Mapping[str, Any]) -> Iterator[Finding]:
+    start: int | None = 0
+    for number, (path, stage) in enumerate(stages(data), 1):
+        name = f"stage `{stage['name']}`" if isinstance(stage.get("name"), str) else f"stage {number}"
+        given: list[str] = [key for key in ("steps", "until_step") if key in stage]
+        if len(given) != 1:
+            yield _ambiguous(path, name, stage, given)
+        steps = None if start is None or len(given) != 1 else steps_of(stage, start)
+        if steps is not None and steps <= 0 and given == ["until_step"] and stage["until_step"] > 0:
+            until = stage["until_step"]
+            yield Finding(
+                (*path, "until_step"),
+                f"until_step {until} after {start}: {until} - {start} = {steps} steps in {name}, "
+                f"expected more than {start}",
+                f"`until_step` counts over all stages; for {until} steps of this stage, `steps: {until}`",
+            )
+        # After a stage without a sound budget, where the next one starts is not known.
+        start = start + steps if start is not None and steps is not None and steps > 0 else None
+
+
+def _ambiguous(path: DataPath, name: str, stage: Mapping[str, Any], given: list[str]) -> Finding:
+    hint = "`steps` counts this stage alone, `until_step` from the start of the curriculum"
+    if not given:
+        return Finding(path, f"{name} has no budget, expected `steps` or `until_step`", hint)
+    found = " and ".join(f"{key} {stage[key]}" for key in given)
+    return Finding((*path, "until_step"), f"{name} has {found}, expected one of them", hint, at_key=True)
+
+
+def _names(data: Mapping[str, Any]) -> Iterator[Finding]:
+    seen: dict[str, str] = {}
+    for path, stage in stages(data):
+        name = stage.get("name")
+        if not isinstance(name, str):
+            continue
+        if name.lower() in seen:
+            first = seen[name.lower()]
+            text = f"stage name `{name}` twice" if first == name else f"stage names `{first}` and `{name}`"
+            unlike = "" if first == name else ", alike where case does not count"
+            hint = "a stage is known by its name: in file names, in --stage and in --set"
+            yield Finding((*path, "name"), f"{text}{unlike}, expected names that differ", hint)
+        seen.setdefault(name.lower(), name)
+
+
+def _directories(data: Mapping[str, Any]) -> Iterator[Finding]:
+    template, output_dir = data.get("stage_dir"), data.get("output_dir")
+    if not isinstance(output_dir, str) or not isinstance(template, str | None):
+        return
+    run = os.path.normpath(output_dir)
+    here: DataPath = ("stage_dir",) if template else ("output_dir",)
+    hint = "put {index} or {name} into stage_dir"
+    seen: dict[str, str] = {}
+    for number, (_, stage) in enumerate(stages(data), 1):
+        name = stage.get("name")
+        if not isinstance(name, str) or name in seen.values():
+            continue
+        folder = os.path.normpath(stage_directory(template, output_dir, number, name))
+        if folder in seen:
+            yield Finding(here, f"stages `{seen[folder]}` and `{name}` both write {folder}, expected one each", hint)
+        elif contains(folder, run):
+            text = f"stage `{name}` writes {folder}, which is or holds the run directory {run}, expected one of its own"
+            yield Finding(here, text, hint)
+        seen.setdefault(folder, name)
+
+
+def contains(folder: str, path: str) -> bool:
+    """Whether `path` is `folder` or lies below it; both normalized in the same way."""
+    return path == folder or folder == "." or path.startswith(folder.rstrip("/") + "/")
+
+
+def _templates(data: Mapping[str, Any]) -> Iterator[Finding]:
+    yield from _fields(("stage_dir",), data.get("stage_dir"), STAGE_DIR_FIELDS)
+    evaluate = mapping(data.get("evaluate")).get("run")
+    for index, word in enumerate(evaluate if isinstance(evaluate, list) else []):
+        yield from _fields(("evaluate", "run", index), word, EVALUATE_FIELDS)
+    prepare = data.get("prepare")
+    for number, command in enumerate(prepare if isinstance(prepare, list) else []):
+        run = mapping(command).get("run")
+        for index, word in enumerate(run if isinstance(run, list) else []):
+            yield from _fields(("prepare", number, "run", index), word, PREPARE_FIELDS)
+
+
+def _fields(path: DataPath, text: Any, known: tuple[str, ...]) -> Iterator[Finding]:
+    for name in _FIELD.findall(text) if isinstance(text, str) else []:
+        if name not in known:
+            yield Finding(path, f"unknown field `{{{name}}}`{suggestion(name, known)}")
+
+
+def _launchers(data: Mapping[str, Any]) -> Iterator[Finding]:
+    for path, launcher in levels(data, "launcher"):
+        if (whole(launcher.get("nnodes")) or 1) > 1:
+            text = f"`nnodes`: found {launcher['nnodes']}, expected 1 until a cluster launcher exists"
+            yield Finding((*path, "nnodes"), text, "train on one machine, with as many processes as it has devices")
+
+
+def _environment(data: Mapping[str, Any]) -> Iterator[Finding]:
+    for path, env in levels(data, "env"):
+        for name in env:
+            if not _VARIABLE.fullmatch(name):
+                text = f"`{name}` is no name of an environment variable, expected letters, digits and `_`"
+                yield Finding((*path, name), text, at_key=True)

@@ -1,0 +1,225 @@
+"""The verbs. Each handler imports what it needs, so that `plan` never waits for anything else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepladder import console
+from stepladder.errors import CurriculumError, Interrupted, Problem, StepladderError
+
+if TYPE_CHECKING:
+    from stepladder.paths import RunDirectory
+    from stepladder.plan import Plan, PlannedStage
+    from stepladder.verify import StageVerdict
+
+EXIT_CODES = """Exit codes:
+
+\b
+  0    done
+  1    verify: a check fails
+  2    bad input: nothing was started
+  3    a stage failed
+  4    a stage finished, but its evidence does not hold
+  130  interrupted"""
+
+app = typer.Typer(
+    help="Multi-stage fine-tuning that behaves as one training run, and proves it.\n\n" + EXIT_CODES,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="The curriculum.")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as in stages.1.args.max_tiles=3.")
+]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory (`output_dir`), or its curriculum.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+NoFiles = Annotated[bool, typer.Option("--no-files", help="Plan for another machine: look for no files.")]
+
+
+@app.callback()
+def _verbs() -> None:
+    # With a callback typer keeps verbs as verbs, whatever their number.
+    pass
+
+
+@app.command()
+def plan(
+    file: File,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON.")] = False,
+    no_files: NoFiles = False,
+    overrides: Overrides = None,
+) -> None:
+    """Show the stages: steps, learning rate, batch, data, directories, changes, warnings."""
+    resolved = load_plan(file, overrides, not no_files)
+    if as_json:
+        console.data(json.dumps(resolved.to_json(), indent=1))
+        return
+    from stepladder.report.plan_table import plan_report
+
+    console.render(plan_report(resolved))
+
+
+@app.command()
+def command(
+    file: File,
+    stage: Annotated[str, typer.Option("--stage", metavar="NAME", help="The stage.")],
+    plain: Annotated[bool, typer.Option("--plain", help="Without Stepladder's worker.")] = False,
+    no_files: NoFiles = False,
+    overrides: Overrides = None,
+) -> None:
+    """Print the shell command of a stage, environment included."""
+    from stepladder.shell import render_command
+
+    resolved = load_plan(file, overrides, not no_files)
+    chosen = stage_named(resolved, stage)
+    if plain:
+        console.data(render_command(chosen.plain_argv, chosen.env))
+        return
+    from stepladder import paths
+    from stepladder.engine import by_hand, elsewhere
+
+    env = elsewhere(resolved, chosen) if no_files else by_hand(resolved, chosen, Path(file))
+    log = str(paths.stage_log(chosen.output_dir, chosen.name))
+    console.data(render_command(chosen.argv, env, folder=None if no_files else str(Path.cwd()), log=log))
+    if no_files:
+        console.note("nothing was written: on that machine, run this command there without --no-files first")
+
+
+@app.command()
+def run(
+    file: File,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Only this stage.")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Set aside what an earlier run left, start anew.")] = False,
+    overrides: Overrides = None,
+) -> None:
+    """Run what is not done yet, in order. The same command continues after any interruption."""
+    from stepladder import engine
+
+    resolved = load_plan(file, overrides, look_at_files=True)
+    if stage is not None:
+        stage_named(resolved, stage)
+    for text in resolved.warnings:
+        console.warn(text)
+    verdicts = engine.run(resolved, Path(file), only=stage, fresh=fresh)
+    _show_summary(resolved, verdicts, stage)
+
+
+@app.command()
+def status(run: Run, as_json: AsJson = False) -> None:
+    """Show where a run stands."""
+    from stepladder import status as standing
+    from stepladder.report import summary
+
+    directory, resolved = open_run(run)
+    stages = standing.run_status(directory, resolved)
+    if as_json:
+        console.data(json.dumps(standing.to_json(resolved, stages), indent=1))
+    else:
+        console.render(summary.status(stages))
+
+
+@app.command()
+def logs(
+    run: Run,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Only this stage.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on while the run does.")] = False,
+) -> None:
+    """Print a run's merged log: all stages, all ranks, stdout and stderr, as it happened."""
+    from stepladder.logs import show
+
+    directory, resolved = open_run(run)
+    show(directory, resolved, stage, follow)
+
+
+@app.command()
+def verify(run: Run, as_json: AsJson = False) -> None:
+    """Check every stage from its evidence and from its checkpoints. Exits 1 if one check fails."""
+    from stepladder.engine import verify_run
+    from stepladder.report import summary
+    from stepladder.verify import to_json
+
+    directory, resolved = open_run(run)
+    verdicts = verify_run(directory, resolved)
+    if as_json:
+        console.data(json.dumps(to_json(verdicts), indent=1))
+    else:
+        console.render(summary.details(verdicts))
+    if not all(verdict.ok for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def open_run(run: str) -> tuple[RunDirectory, Plan]:
+    """A run by its directory or by its curriculum file. Raises PlanError when there is none."""
+    from stepladder.paths import RunDirectory
+    from stepladder.status import load_plan as plan_of_run
+
+    path = Path(run)
+    if path.is_file():
+        from stepladder.parse import load
+
+        path = Path(load(run, ()).curriculum.output_dir)
+    directory = RunDirectory(path)
+    return directory, plan_of_run(directory)
+
+
+def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None) -> None:
+    """Steps, checks, losses, and task metrics where a stage was evaluated."""
+    from stepladder.commands import evaluation
+    from stepladder.facts import collect
+    from stepladder.paths import RunDirectory
+    from stepladder.report import summary
+
+    directory = RunDirectory(Path(resolved.output_dir))
+    facts = collect(directory, resolved, deep=False, only=only)
+    console.render(summary.checks(verdicts))
+    console.render(summary.summary(verdicts, summary.losses(facts)))
+    found = [(stage.name, evaluation(directory, stage)) for stage in resolved.stages]
+    metrics = summary.metrics([(name, result) for name, result in found if result is not None])
+    if metrics is not None:
+        console.render(metrics)
+
+
+def load_plan(file: str, overrides: list[str] | None, look_at_files: bool) -> Plan:
+    """Curriculum file to plan. Raises CurriculumError or PlanError with every problem."""
+    from stepladder.parse import load
+    from stepladder.preflight import checked_plan, hub_models
+
+    resolved = checked_plan(load(file, overrides or ()), look_at_files)
+    for model in hub_models(resolved) if look_at_files else []:
+        console.note(f"model {model} is taken for an id of the Hugging Face hub: not looked for")
+    return resolved
+
+
+def stage_named(resolved: Plan, name: str) -> PlannedStage:
+    """Raises CurriculumError, with the name that was meant, when there is no such stage."""
+    from stepladder.yaml_source import suggestion
+
+    for stage in resolved.stages:
+        if stage.name == name:
+            return stage
+    known = suggestion(name, [stage.name for stage in resolved.stages])
+    raise CurriculumError([Problem("--stage", f"no stage `{name}`{known}")])
+
+
+def main() -> None:
+    """The `stepladder` command. Bad input ends in a message, one hint and an exit code, never in a traceback."""
+    try:
+        app()
+    except StepladderError as error:
+        console.report(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        # typer ends the verbs themselves with 130; this is for the moments around them.
+        sys.exit(Interrupted.exit_code)
+
+
+if __name__ == "__main__":
+    main()

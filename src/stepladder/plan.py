@@ -1,0 +1,197 @@
+"""The plan: a curriculum resolved to stages that can be launched, as plain frozen records. `resolve.py` makes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from stepladder_worker.contract import Handover
+from stepladder_worker.schedule import Curve
+
+VERSION = 1
+
+_SECRET_ENDINGS = ("_TOKEN", "_KEY", "_SECRET", "PASSWORD")
+HIDDEN = "***"
+
+
+def is_secret(variable: str) -> bool:
+    """Whether the value of an environment variable of this name is never shown or written down."""
+    return variable.upper().endswith(_SECRET_ENDINGS)
+
+
+def hidden(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment as it may be shown."""
+    return {name: HIDDEN if is_secret(name) else value for name, value in env.items()}
+
+
+@dataclass(frozen=True)
+class Processes:
+    """How many processes train a stage: `nproc_per_node` on each of `nnodes` machines."""
+
+    nproc_per_node: int
+    nnodes: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one optimizer step takes.
+
+    Attributes:
+        per_device: samples a process takes at once.
+        accumulation: micro-batches accumulated into one optimizer step.
+        processes: training processes.
+    """
+
+    per_device: int
+    accumulation: int
+    processes: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of one optimizer step over all processes."""
+        return self.per_device * self.accumulation * self.processes
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """A command that runs while `creates` does not exist; `{python}` in `run` is not filled in yet."""
+
+    run: tuple[str, ...]
+    creates: str
+
+
+@dataclass(frozen=True)
+class EvaluatePlan:
+    """A command that runs after each stage; the fields in `run` are not filled in yet."""
+
+    run: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """One stage, ready to be launched. Paths are as written: relative ones start at the working directory.
+
+    Attributes:
+        index: position, from 1.
+        name: as in the curriculum.
+        start_step, end_step: global optimizer steps.
+        lr_start, lr_end: learning rate of the curve at `start_step` and `end_step`; None where it is not known.
+            Under `schedule: script` that of transformers' own rule, whose curve ends at `end_step`.
+        curve: the planned learning rate; None leaves the script's scheduler alone.
+        output_dir: the stage's own directory.
+        model: what `--model_name_or_path` says.
+        resume_from: the checkpoint the stage before ends with; None for the first stage.
+        data_start_step: global step at which the stage's data order has its first sample.
+        handover: what the boundary before this stage carries.
+        in_force: stated TrainingArguments that must hold in this stage, by name.
+        args: arguments of the script, curriculum's and stage's together, for the stage's transformers.
+        script: path, or `module:NAME`.
+        python: interpreter.
+        launcher: processes.
+        batch: samples of a step.
+        env: environment variables to add, with their true values.
+        script_argv: the script's own arguments.
+        argv: the command with the worker around the script.
+        plain_argv: the command without it.
+        hook: False only observes.
+        transformers: version in the stage's interpreter, None where not known.
+        sources: where a resolved value comes from, by name.
+        changes: what differs from the stage before, for people.
+    """
+
+    index: int
+    name: str
+    start_step: int
+    end_step: int
+    lr_start: float | None
+    lr_end: float | None
+    curve: Curve | None
+    output_dir: str
+    model: str
+    resume_from: str | None
+    data_start_step: int
+    handover: Handover
+    in_force: dict[str, Any]
+    args: dict[str, Any]
+    script: str
+    python: str
+    launcher: Processes
+    batch: Batch
+    env: dict[str, str]
+    script_argv: list[str]
+    argv: list[str]
+    plain_argv: list[str]
+    hook: bool
+    transformers: str | None
+    sources: dict[str, str]
+    changes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of this stage alone."""
+        return self.end_step - self.start_step
+
+    @property
+    def samples(self) -> int:
+        """Samples that the stage trains on, repeats counted."""
+        return self.steps * self.batch.samples
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> PlannedStage:
+        """Raises KeyError or TypeError when a field is missing or unknown."""
+        values = dict(data) | {
+            "changes": tuple(data["changes"]),
+            "curve": None if data["curve"] is None else Curve.from_dict(data["curve"]),
+            "handover": Handover(**data["handover"]),
+            "launcher": Processes(**data["launcher"]),
+            "batch": Batch(**data["batch"]),
+        }
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A curriculum, resolved.
+
+    Attributes:
+        name: as in the curriculum.
+        output_dir: the run directory.
+        schedule: "run", "stage" or "script".
+        stages: in the order in which they train.
+        prepare: commands before the first stage.
+        evaluate: command after each stage, or None.
+        warnings: what may go wrong, for people.
+    """
+
+    name: str
+    output_dir: str
+    schedule: str
+    stages: tuple[PlannedStage, ...]
+    prepare: tuple[PreparePlan, ...]
+    evaluate: EvaluatePlan | None
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values. Secrets in `env` are hidden, so a plan read back cannot launch with them."""
+        data = asdict(self)
+        for stage in data["stages"]:
+            stage["env"] = hidden(stage["env"])
+        result: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "kind": "plan", **data}))
+        return result
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Plan:
+        """Raises ValueError on another kind or version, KeyError or TypeError on missing or unknown fields."""
+        if data.get("kind") != "plan" or data.get("version") != VERSION:
+            found = f"{data.get('kind')} of version {data.get('version')}"
+            raise ValueError(f"expected a plan of version {VERSION}, found {found}")
+        values = {key: value for key, value in data.items() if key not in ("version", "kind")}
+        values |= {
+            "stages": tuple(map(PlannedStage.from_json, data["stages"])),
+            "prepare": tuple(PreparePlan(tuple(item["run"]), item["creates"]) for item in data["prepare"]),
+            "evaluate": None if data["evaluate"] is None else EvaluatePlan(tuple(data["evaluate"]["run"])),
+            "warnings": tuple(data["warnings"]),
+        }
+        return cls(**values)

@@ -1,0 +1,89 @@
+"""What a person should know about a plan: what changes from stage to stage, and what may go wrong."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from stepladder import hf_args
+from stepladder.plan import PlannedStage, hidden, is_secret
+
+#: Relative change of the learning rate at a boundary that deserves a word.
+LR_JUMP = 0.1
+
+
+def changes(before: PlannedStage, now: PlannedStage) -> tuple[str, ...]:
+    """What differs between two stages, one `name old -> new` each."""
+    return (
+        *_differences(before.args, now.args),
+        *_differences(hidden(before.env), hidden(now.env)),
+        *(f"{name} changed" for name in now.env if is_secret(name) and before.env.get(name) != now.env[name]),
+        *_differences(_setting(before), _setting(now)),
+    )
+
+
+def warnings(schedule: str, stages: Sequence[PlannedStage]) -> tuple[str, ...]:
+    """What may go wrong, in the order of the stages."""
+    found = [text for stage in stages for text in _of_stage(stage)]
+    for before, now in itertools.pairwise(stages):
+        found += _of_boundary(schedule, before, now)
+    return tuple(dict.fromkeys(found))
+
+
+def number(value: float | None) -> str:
+    """A learning rate for people."""
+    return "?" if value is None else re.sub(r"e([+-])0", r"e\1", f"{value:.3g}")
+
+
+def _setting(stage: PlannedStage) -> dict[str, Any]:
+    return {
+        "script": stage.script,
+        "python": stage.python,
+        "nproc_per_node": stage.launcher.nproc_per_node,
+    }
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for name in dict.fromkeys((*before, *now)):
+        if before.get(name) != now.get(name):
+            yield f"{name} {_shown(before.get(name))} -> {_shown(now.get(name))}"
+
+
+def _shown(value: Any) -> str:
+    return "(not given)" if value is None else str(value)
+
+
+def _of_stage(stage: PlannedStage) -> Iterator[str]:
+    if stage.batch.processes > 1:
+        yield f"{stage.batch.processes} processes: unverified until engines are supported"
+    curve = stage.curve
+    if curve is not None and curve.warmup_steps >= curve.total_steps:
+        yield (
+            f"stage {stage.name}: warm-up of {curve.warmup_steps} steps in a curve of {curve.total_steps}, "
+            f"the learning rate never reaches {number(curve.peak)}"
+        )
+
+
+def _of_boundary(schedule: str, before: PlannedStage, now: PlannedStage) -> Iterator[str]:
+    where = f"{before.name} -> {now.name} (step {now.start_step})"
+    if schedule != "run" and _jumps(before.lr_end, now.lr_start):
+        yield f"{where}: the learning rate jumps from {number(before.lr_end)} to {number(now.lr_start)}"
+    if now.handover.data == "continue":
+        other = [name for name in hf_args.DATA_ARGS if before.args.get(name) != now.args.get(name)]
+        if other:
+            yield f"{where}: `data: continue`, but {', '.join(other)} differs: samples of other data are skipped"
+    if now.handover.optimizer == "reset":
+        yield f"{where}: the optimizer's state is dropped, as `optimizer: reset` asks"
+    if before.transformers and now.transformers and before.transformers != now.transformers:
+        yield (
+            f"{where}: transformers {before.transformers} -> {now.transformers}; "
+            "a checkpoint of one version may not load in another"
+        )
+
+
+def _jumps(before: float | None, now: float | None) -> bool:
+    if before is None or now is None:
+        return False
+    return abs(now - before) > LR_JUMP * max(abs(before), abs(now))

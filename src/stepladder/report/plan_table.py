@@ -1,0 +1,67 @@
+"""A plan for the terminal: the stages as a table, then where each reads and writes and what changes, then warnings."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from stepladder import hf_args
+from stepladder.plan import Plan, PlannedStage
+from stepladder.remarks import number
+
+
+def plan_report(plan: Plan) -> RenderableType:
+    """The whole answer of `stepladder plan`."""
+    return Group(_heading(plan), _stages(plan), _details(plan), *(f"warning: {text}" for text in plan.warnings))
+
+
+def _heading(plan: Plan) -> str:
+    total = plan.stages[-1].end_step
+    return f"{plan.name}: {len(plan.stages)} stages, {total} steps, schedule {plan.schedule}\nruns in {plan.output_dir}"
+
+
+def _stages(plan: Plan) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for title in ("stage", "steps", "starts from", "LR", "batch", "samples"):
+        table.add_column(title, overflow="fold", justify="right" if title == "samples" else "left")
+    for stage in plan.stages:
+        batch = stage.batch
+        table.add_row(
+            f"{stage.index} {stage.name}",
+            f"{stage.start_step} -> {stage.end_step}",
+            _start(plan, stage),
+            f"{number(stage.lr_start)} -> {number(stage.lr_end)}",
+            f"{batch.per_device}x{batch.accumulation}x{batch.processes} = {batch.samples}",
+            str(stage.samples),
+        )
+    # What the product in the column `batch` is made of.
+    table.caption = "batch: samples a device x accumulation x processes = samples a step"
+    table.caption_justify, table.caption_style = "left", ""
+    return table
+
+
+def _details(plan: Plan) -> Table:
+    table = Table.grid(padding=(0, 1))
+    for stage in plan.stages:
+        title = f"{stage.index} {stage.name}"
+        table.add_row("", "")
+        table.add_row(title, f"model   {stage.model}")
+        table.add_row("", f"data    {_data(stage)}")
+        table.add_row("", f"writes  {stage.output_dir}")
+        for line in stage.changes or (("the same as before",) if stage.index > 1 else ()):
+            table.add_row("", f"change  {line}")
+    table.add_row("", "")
+    return table
+
+
+def _start(plan: Plan, stage: PlannedStage) -> str:
+    if stage.resume_from is None:
+        return "the model"
+    return f"{plan.stages[stage.index - 2].name}, step {stage.start_step}"
+
+
+def _data(stage: PlannedStage) -> str:
+    named = [str(stage.args[name]) for name in hf_args.DATA_ARGS if name in stage.args]
+    how = "goes on" if stage.data_start_step != stage.start_step else "from its first sample"
+    return f"{', '.join(named) or 'that of the script'}, {how}"

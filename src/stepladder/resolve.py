@@ -1,0 +1,199 @@
+"""Spec to plan. Pure: it looks at no file; what it must know of an interpreter is given to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stepladder import checks, hf_args, paths, remarks
+from stepladder.plan import Batch, EvaluatePlan, Plan, PlannedStage, PreparePlan, Processes
+from stepladder.spec import Curriculum, Stage
+from stepladder_worker.contract import Handover
+from stepladder_worker.schedule import Curve
+
+#: A crash in native code shows where; see docs.python.org/3/library/faulthandler.html and PyTorch's c10 errors.
+BASE_ENV = {"PYTHONFAULTHANDLER": "1", "TORCH_SHOW_CPP_STACKTRACES": "1"}
+
+_MODULE = "module:"
+_DEFAULTS = {
+    "per_device_train_batch_size": hf_args.DEFAULT_BATCH_SIZE,
+    "gradient_accumulation_steps": hf_args.DEFAULT_ACCUMULATION,
+    "lr_scheduler_type": hf_args.DEFAULT_SCHEDULER,
+}
+
+
+def make_plan(
+    curriculum: Curriculum, transformers: Mapping[str, str | None] | None = None, interpreter: str = sys.executable
+) -> Plan:
+    """Resolve a curriculum that `parse.load` accepted.
+
+    Args:
+        curriculum: as a person wrote it.
+        transformers: its version by stage name; arguments are emitted as written where it is not known.
+        interpreter: what trains a stage without `python`.
+    """
+    stages: list[PlannedStage] = []
+    total = _end_of(curriculum)
+    for index, stage in enumerate(curriculum.stages, 1):
+        before = stages[-1] if stages else None
+        planned = _stage(curriculum, stage, index, before, total, interpreter, (transformers or {}).get(stage.name))
+        stages.append(planned if before is None else replace(planned, changes=remarks.changes(before, planned)))
+    return Plan(
+        name=curriculum.name,
+        output_dir=curriculum.output_dir,
+        schedule=curriculum.schedule,
+        stages=tuple(stages),
+        prepare=tuple(PreparePlan(tuple(item.run), item.creates) for item in curriculum.prepare),
+        evaluate=None if curriculum.evaluate is None else EvaluatePlan(tuple(curriculum.evaluate.run)),
+        warnings=remarks.warnings(curriculum.schedule, stages),
+    )
+
+
+def interpreter_of(curriculum: Curriculum, stage: Stage, default: str = sys.executable) -> str:
+    """The interpreter that trains a stage."""
+    return stage.python or curriculum.python or default
+
+
+def script_of(curriculum: Curriculum, stage: Stage) -> str:
+    """The script of a stage: a path, or `module:NAME`."""
+    return stage.script or curriculum.script
+
+
+def environment_of(curriculum: Curriculum, stage: Stage) -> dict[str, str]:
+    """The variables that a stage's processes get beside those of the caller."""
+    return {**BASE_ENV, **curriculum.env, **stage.env}
+
+
+def module_of(script: str) -> str | None:
+    """NAME of `module:NAME`; None for a path."""
+    return script.removeprefix(_MODULE) if script.startswith(_MODULE) else None
+
+
+def _stage(
+    curriculum: Curriculum,
+    stage: Stage,
+    index: int,
+    before: PlannedStage | None,
+    total: int,
+    interpreter: str,
+    transformers: str | None,
+) -> PlannedStage:
+    start = before.end_step if before else 0
+    end = start + _steps(stage, start)
+    stated = hf_args.merged(curriculum.args, stage.args)
+    args = hf_args.for_version(stated, transformers)
+    curve, lr_start, lr_end = _learning_rate(curriculum.schedule, stated, start, end, total)
+    handover = _handover(curriculum, stage)
+    processes = _processes(curriculum, stage)
+    script = script_of(curriculum, stage)
+    output_dir = checks.stage_directory(curriculum.stage_dir, curriculum.output_dir, index, stage.name)
+    model = before.output_dir if before else curriculum.model_name_or_path
+    resume_from = str(paths.checkpoint(before.output_dir, before.end_step)) if before else None
+    script_argv = _script_argv(model, resume_from, output_dir, end, args)
+    worker = str(paths.RunDirectory(Path(curriculum.output_dir)).worker)
+    python = interpreter_of(curriculum, stage, interpreter)
+    plain_python = interpreter_of(curriculum, stage, "python")
+    return PlannedStage(
+        index=index,
+        name=stage.name,
+        start_step=start,
+        end_step=end,
+        lr_start=lr_start,
+        lr_end=lr_end,
+        curve=curve,
+        output_dir=output_dir,
+        model=model,
+        resume_from=resume_from,
+        data_start_step=before.data_start_step if before and handover.data == "continue" else start,
+        handover=handover,
+        in_force=_in_force(curriculum.schedule, args),
+        args=args,
+        script=script,
+        python=python,
+        launcher=processes,
+        batch=Batch(*hf_args.samples_per_device_step(stated), processes.nproc_per_node * processes.nnodes),
+        env=environment_of(curriculum, stage),
+        script_argv=script_argv,
+        argv=[*_launcher(python, processes, "--standalone"), worker, *_target(script), *script_argv],
+        plain_argv=[*_launcher(plain_python, processes), *_target(script), *script_argv],
+        hook=curriculum.hook,
+        transformers=transformers,
+        sources=_sources(stated, stage),
+    )
+
+
+def _steps(stage: Stage, start: int) -> int:
+    steps = stage.steps if stage.steps is not None else (stage.until_step or 0) - start
+    if steps <= 0:
+        raise ValueError(f"stage {stage.name} has no steps: the curriculum was not read by parse.load")
+    return steps
+
+
+def _end_of(curriculum: Curriculum) -> int:
+    end = 0
+    for stage in curriculum.stages:
+        end += _steps(stage, end)
+    return end
+
+
+def _learning_rate(
+    schedule: str, args: Mapping[str, Any], start: int, end: int, total: int
+) -> tuple[Curve | None, float | None, float | None]:
+    """(planned curve, LR at the start, LR at the end)."""
+    if schedule == "run":
+        curve = hf_args.curve(args, total)
+        return curve, curve.lr(start), curve.lr(end)
+    if schedule == "stage":
+        curve = hf_args.curve(args, end - start, offset=start)
+        return curve, curve.lr(start), curve.lr(end)
+    try:
+        # What the plain Trainer makes of it: a curve from step 0 to max_steps, which is this stage's end.
+        own = hf_args.curve(args, end)
+    except ValueError:
+        return None, None, None
+    return None, own.lr(start), own.lr(end)
+
+
+def _in_force(schedule: str, args: Mapping[str, Any]) -> dict[str, Any]:
+    stated = hf_args.in_force(args)
+    # The script's scheduler keeps its own base learning rate: nothing may write over it.
+    return {name: value for name, value in stated.items() if schedule != "script" or name != "learning_rate"}
+
+
+def _handover(curriculum: Curriculum, stage: Stage) -> Handover:
+    own = stage.handover.model_dump(exclude_unset=True) if stage.handover else {}
+    return Handover(**{**curriculum.handover.model_dump(), **own})
+
+
+def _processes(curriculum: Curriculum, stage: Stage) -> Processes:
+    own = stage.launcher.model_dump(exclude_unset=True) if stage.launcher else {}
+    return Processes(**{**curriculum.launcher.model_dump(), **own})
+
+
+def _launcher(python: str, processes: Processes, *options: str) -> tuple[str, ...]:
+    shape = (f"--nnodes={processes.nnodes}", f"--nproc_per_node={processes.nproc_per_node}")
+    return (python, "-m", "torch.distributed.run", *options, *shape)
+
+
+def _target(script: str) -> tuple[str, ...]:
+    module = module_of(script)
+    return (script,) if module is None else ("-m", module)
+
+
+def _script_argv(model: str, resume_from: str | None, output_dir: str, end: int, args: Mapping[str, Any]) -> list[str]:
+    fixed: dict[str, Any] = {
+        "model_name_or_path": model,
+        "resume_from_checkpoint": resume_from,
+        "output_dir": output_dir,
+        "max_steps": end,
+    }
+    return hf_args.argv({name: value for name, value in {**fixed, **args}.items() if value is not None})
+
+
+def _sources(args: Mapping[str, Any], stage: Stage) -> dict[str, str]:
+    """By the names that the curriculum uses, whatever a version of transformers calls them."""
+    stated = {name: f"stage {stage.name}" if name in stage.args else "args" for name in args}
+    return {**{name: f"default of transformers ({value})" for name, value in _DEFAULTS.items()}, **stated}

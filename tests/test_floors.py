@@ -1,0 +1,144 @@
+"""The floors of the house: imports run downward, the control side never imports torch, the worker stands alone."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import ROOT, STEPLADDER
+
+SRC = ROOT / "src"
+
+#: From the top down, as docs/design.md draws it. A file may import from its own line or from any line below.
+FLOORS = [
+    ["cli"],
+    ["engine", "logs"],
+    ["past", "commands", "export", "status", "report.progress", "report.summary", "report.plan_table"],
+    ["verify"],
+    ["facts"],
+    ["tasks", "preflight", "launch.local", "launch.pack", "launch.shell", "journal"],
+    ["plan"],
+    ["parse"],
+    ["checks", "check_args", "yaml_source"],
+    ["spec", "paths", "hf_args", "console"],
+    ["errors"],
+]
+#: Standard library only, so the control side may use them.
+SHARED = {"contract", "schedule", "order", "manifest"}
+
+
+def imports(path: Path) -> set[str]:
+    """Absolute names of our own modules that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            found.add(node.module)
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.split(".")[0] in ("stepladder", "stepladder_worker")}
+
+
+def modules(package: str) -> dict[str, Path]:
+    root = SRC / package
+    return {
+        path.relative_to(root).with_suffix("").as_posix().replace("/", "."): path
+        for path in root.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+
+
+def floor_of(name: str) -> int | None:
+    return next((index for index, floor in enumerate(FLOORS) if name in floor), None)
+
+
+def test_every_file_of_the_control_side_has_a_floor() -> None:
+    apart = ("trainer.", "evaluate.", "data.", "__main__")
+    unplaced = [name for name in modules("stepladder") if floor_of(name) is None and not name.startswith(apart)]
+    assert unplaced == []
+
+
+def test_imports_run_downward() -> None:
+    wrong = []
+    for name, path in modules("stepladder").items():
+        floor = floor_of(name)
+        if floor is None:
+            continue
+        for imported in imports(path):
+            target = floor_of(imported.removeprefix("stepladder."))
+            if imported.startswith("stepladder.") and target is not None and target < floor:
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
+def test_the_control_side_uses_only_the_shared_files_of_the_worker() -> None:
+    wrong = []
+    for name, path in modules("stepladder").items():
+        for imported in imports(path):
+            parts = imported.split(".")
+            if parts[0] == "stepladder_worker" and len(parts) > 1 and parts[1] not in SHARED:
+                wrong.append(f"{name} imports {imported}")
+    assert wrong == []
+
+
+def test_the_worker_imports_nothing_of_the_control_side() -> None:
+    wrong = [
+        f"{n}: {i}" for n, p in modules("stepladder_worker").items() for i in imports(p) if i.startswith("stepladder.")
+    ]
+    assert wrong == []
+
+
+def test_shared_files_need_the_standard_library_only() -> None:
+    names = ", ".join(f"stepladder_worker.{name}" for name in sorted(SHARED))
+    code = f"import sys; before = set(sys.modules); import {names}; print(*(set(sys.modules) - before))"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    foreign = {name.split(".")[0] for name in loaded} - set(sys.stdlib_module_names) - {"stepladder_worker"}
+    assert foreign == set()
+
+
+def test_trainer_and_evaluation_have_no_privileges() -> None:
+    for package in ("trainer", "evaluate"):
+        for name, path in modules(f"stepladder/{package}").items():
+            own = {i for i in imports(path) if not i.startswith(("stepladder.trainer", "stepladder.evaluate"))}
+            assert {i for i in own if not i.startswith("stepladder_worker.order") and "." in i} <= {
+                "stepladder_worker.order"
+            }, f"{package}.{name}: {own}"
+
+
+def test_nothing_of_the_control_side_imports_the_trainer() -> None:
+    for name, path in modules("stepladder").items():
+        if floor_of(name) is not None:
+            assert not {i for i in imports(path) if i.startswith(("stepladder.trainer", "stepladder.evaluate"))}, name
+
+
+@pytest.mark.parametrize("command", [["plan", "examples/roborefer.yaml", "--no-files"], ["--help"], ["run", "--help"]])
+def test_commands_never_import_torch(command: list[str]) -> None:
+    code = f"""
+import sys
+sys.argv = ["stepladder", *{command!r}]
+from stepladder.cli import main
+try:
+    main()
+except SystemExit as ended:
+    assert not ended.code, ended.code
+print("HEAVY", sorted({{"torch", "transformers", "numpy", "trl", "datasets"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("HEAVY []\n"), done.stdout + done.stderr
+
+
+def test_files_stay_readable() -> None:
+    long = {
+        n: len(p.read_text().splitlines())
+        for pkg in ("stepladder", "stepladder_worker")
+        for n, p in modules(pkg).items()
+    }
+    assert {name: lines for name, lines in long.items() if lines > 400} == {}
+
+
+def test_the_command_is_installed() -> None:
+    assert STEPLADDER.is_file()

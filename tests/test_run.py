@@ -1,0 +1,181 @@
+"""Runs that go wrong, and runs that are interrupted: named, kept, continued."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from support import ENVIRONMENT, STEPLADDER, check_names, stepladder, tiny_curriculum
+
+FAST = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 0, "save_steps": 2}
+
+
+def troubled(folder: Path, kind: str, step: int = 0) -> Path:
+    """Two stages of 4 and 6 steps; the second one has the planted trouble."""
+    stages: list[dict[str, Any]] = [
+        {"name": "good", "steps": 4},
+        {"name": "bad", "steps": 6, "args": {"trouble": kind, "trouble_step": step}},
+    ]
+    return tiny_curriculum(folder, "troubled", "troubled.py", stages=stages, args=FAST)
+
+
+def start(folder: Path, *args: str | Path) -> subprocess.Popen[str]:
+    """Start the command without waiting for it."""
+    argv = [str(STEPLADDER), *map(str, args)]
+    return subprocess.Popen(
+        argv, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def wait_for_step(folder: Path, stage: str, step: int, attempt: int = 1) -> None:
+    """Wait until the heartbeat of a stage reaches a step."""
+    beat = folder / f"attempts/{stage}/{attempt}/heartbeat.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if beat.exists() and json.loads(beat.read_text())["step"] >= step:
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"{beat} did not reach step {step}")
+
+
+def processes_of(folder: Path) -> list[int]:
+    """Processes whose task lies in this folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if str(folder) in process.environ().get("STEPLADDER_TASK", ""):
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = stepladder("run", troubled(folder, "none"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return weights(folder)
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "runs/troubled/2-bad/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "step", "words"),
+    [
+        ("raise", 8, "RuntimeError: planted trouble"),
+        ("exit0", 0, "ended with exit code 0 without training"),
+        ("short", 7, "stopped short: global step 7, planned 10"),
+        ("nan", 0, "the loss is not finite at step 8"),
+    ],
+)
+def test_a_failing_stage_is_named_and_costs_nothing_else(
+    tmp_path: Path, kind: str, step: int, words: str, undisturbed: bytes
+) -> None:
+    failed = stepladder("run", troubled(tmp_path, kind, step), cwd=tmp_path)
+    assert failed.returncode == 3, failed.stderr
+    assert "stage bad failed" in failed.stderr
+    assert words in failed.stderr
+    assert "stage_bad_full.log" in failed.stderr
+    assert failed.stderr.count("hint:") == 1
+    assert "Traceback (most recent call last)" not in failed.stderr.split("its last lines")[0]
+    first = tmp_path / "runs/troubled/1-good"
+    before = (first / "model.safetensors").stat().st_mtime_ns
+    verified = json.loads(stepladder("verify", "runs/troubled", "--json", cwd=tmp_path).stdout)
+    assert all(check_names(verified, "good").values())
+    assert not verified["ok"]
+
+    done = stepladder("run", troubled(tmp_path, "none"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (first / "model.safetensors").stat().st_mtime_ns == before
+    assert weights(tmp_path) == undisturbed
+
+
+def test_a_rank_that_is_killed_continues_at_the_next_step(tmp_path: Path, undisturbed: bytes) -> None:
+    failed = stepladder("run", troubled(tmp_path, "kill", 9), cwd=tmp_path)
+    assert failed.returncode == 3, failed.stderr
+    done = stepladder("run", troubled(tmp_path, "none"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "runs/troubled/attempts/2-bad/2/result.json").read_text())
+    assert result["evidence"]["steps"] == {"first": 9, "last": 10, "count": 2}
+    assert weights(tmp_path) == undisturbed
+
+
+def test_a_script_that_fails_after_its_end_counts_as_done(tmp_path: Path, undisturbed: bytes) -> None:
+    done = stepladder("run", troubled(tmp_path, "late"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "reached its end, then its script failed" in done.stderr
+    assert weights(tmp_path) == undisturbed
+
+
+def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_continues(tmp_path: Path, undisturbed: bytes) -> None:
+    curriculum = tiny_curriculum(
+        tmp_path,
+        "troubled",
+        "troubled.py",
+        args={**FAST, "save_steps": 1000},
+        stages=[{"name": "good", "steps": 4}, {"name": "bad", "steps": 3000}],
+    )
+    engine = start(tmp_path, "run", curriculum)
+    wait_for_step(tmp_path / "runs/troubled", "2-bad", 6)
+    engine.send_signal(signal.SIGINT)
+    _, errors = engine.communicate(timeout=60)
+    assert engine.returncode == 130, errors
+    assert "was stopped at checkpoint" in errors
+    assert processes_of(tmp_path) == []
+    status = json.loads(stepladder("status", "runs/troubled", "--json", cwd=tmp_path).stdout)
+    bad = status["stages"][1]
+    assert bad["state"] == "interrupted"
+    assert bad["step"] >= 6
+    curriculum = tiny_curriculum(
+        tmp_path,
+        "troubled",
+        "troubled.py",
+        args={**FAST, "save_steps": 1000},
+        stages=[{"name": "good", "steps": 4}, {"name": "bad", "steps": bad["step"] + 2}],
+    )
+    again = stepladder("run", curriculum, cwd=tmp_path)
+    # Two more steps than the interrupted attempt had: under `schedule: run` the finished stage's curve changes too.
+    assert again.returncode == 2
+    assert "stage good: is finished" in again.stderr
+
+
+def test_an_engine_that_is_killed_leaves_no_process(tmp_path: Path, undisturbed: bytes) -> None:
+    engine = start(tmp_path, "run", troubled(tmp_path, "hang", 9))
+    wait_for_step(tmp_path / "runs/troubled", "2-bad", 5)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "runs/troubled/2-bad/checkpoint-8/stepladder.json").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    engine.kill()
+    engine.communicate(timeout=30)
+    deadline = time.monotonic() + 20
+    while processes_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(tmp_path) == []
+    done = stepladder("run", troubled(tmp_path, "none"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert weights(tmp_path) == undisturbed
+
+
+def test_a_second_engine_is_refused(tmp_path: Path) -> None:
+    first = start(tmp_path, "run", troubled(tmp_path, "hang", 9))
+    wait_for_step(tmp_path / "runs/troubled", "2-bad", 5)
+    second = stepladder("run", troubled(tmp_path, "hang", 9), cwd=tmp_path)
+    assert second.returncode == 3
+    assert f"process {first.pid}" in second.stderr
+    os.kill(first.pid, signal.SIGINT)
+    time.sleep(0.5)
+    os.kill(first.pid, signal.SIGINT)  # the training hangs and cannot write a checkpoint: end it
+    first.communicate(timeout=30)
+    assert first.returncode == 130
+    assert processes_of(tmp_path) == []
