@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support import ENVIRONMENT, ROOT, stepladder
 
 ROBOREFER = "examples/roborefer.yaml"
@@ -20,7 +21,7 @@ def test_the_reference_plan_fits_eighty_columns() -> None:
     argv = [sys.executable, "-m", "stepladder.cli", "plan", ROBOREFER, "--no-files"]
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
     assert max(map(len, done.stdout.splitlines())) <= 80
-    for text in ("0 -> 40", "40 -> 100", "100 -> 200", "1x4x1 = 4", "pos_tierA, step 100", "max_tiles 6 -> 4"):
+    for text in ("0 -> 40", "40 -> 100", "100 -> 200", "1x4x1 = 4", "Stage2/checkpoint-100", "max_tiles 6 -> 4"):
         assert text in done.stdout
 
 
@@ -54,22 +55,28 @@ COMMON = """--deepspeed scripts/zero3.json --bf16 True --per_device_train_batch_
     [
         (
             "pos_only",
-            "--model_name_or_path runs/train/RoboRefer-2B-Depth-Align --output_dir runs/train/Curriculum-25pct-Stage1"
-            " --max_steps 40",
+            (
+                "--model_name_or_path runs/train/RoboRefer-2B-Depth-Align"
+                " --output_dir runs/train/Curriculum-25pct-Stage1 --max_steps 40"
+            ),
             "--data_mixture crossview_multimg_25pct_pos_only --max_tiles 6 --dataloader_num_workers 4",
         ),
         (
             "pos_tierA",
-            "--model_name_or_path runs/train/Curriculum-25pct-Stage1"
-            " --resume_from_checkpoint runs/train/Curriculum-25pct-Stage1/checkpoint-40"
-            " --output_dir runs/train/Curriculum-25pct-Stage2 --max_steps 100",
+            (
+                "--model_name_or_path runs/train/Curriculum-25pct-Stage1"
+                " --resume_from_checkpoint runs/train/Curriculum-25pct-Stage1/checkpoint-40"
+                " --output_dir runs/train/Curriculum-25pct-Stage2 --max_steps 100"
+            ),
             "--data_mixture crossview_multimg_25pct_pos_tierA --max_tiles 4 --dataloader_num_workers 2",
         ),
         (
             "all",
-            "--model_name_or_path runs/train/Curriculum-25pct-Stage2"
-            " --resume_from_checkpoint runs/train/Curriculum-25pct-Stage2/checkpoint-100"
-            " --output_dir runs/train/Curriculum-25pct-Stage3 --max_steps 200",
+            (
+                "--model_name_or_path runs/train/Curriculum-25pct-Stage2"
+                " --resume_from_checkpoint runs/train/Curriculum-25pct-Stage2/checkpoint-100"
+                " --output_dir runs/train/Curriculum-25pct-Stage3 --max_steps 200"
+            ),
             "--data_mixture crossview_multimg_25pct_all --max_tiles 4 --dataloader_num_workers 2",
         ),
     ],

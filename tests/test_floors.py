@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from support import ROOT, STEPLADDER
 
 SRC = ROOT / "src"
@@ -16,14 +17,16 @@ SRC = ROOT / "src"
 FLOORS = [
     ["cli"],
     ["engine", "logs"],
-    ["past", "commands", "export", "status", "report.progress", "report.summary", "report.plan_table"],
+    ["past", "commands", "export", "status", "shell", "report.progress", "report.summary", "report.plan_table"],
     ["verify"],
     ["facts"],
-    ["tasks", "preflight", "launch.local", "launch.pack", "launch.shell", "journal"],
-    ["plan"],
-    ["parse"],
-    ["checks", "check_args", "yaml_source"],
-    ["spec", "paths", "hf_args", "console"],
+    ["tasks", "preflight", "launch.local", "launch.pack", "journal"],
+    ["interpreters"],
+    ["resolve", "probe"],
+    ["remarks"],
+    ["plan", "parse"],
+    ["checks", "check_args"],
+    ["spec", "yaml_source", "paths", "hf_args", "console"],
     ["errors"],
 ]
 #: Standard library only, so the control side may use them.

@@ -79,6 +79,8 @@ BROKEN = {
         "`until_step` from the start",
     ),
     "no budget": (changed(", steps: 40", ""), "c.yaml:6:5", "stage `a` has no budget", "`steps` counts"),
+    "empty budget": (changed("steps: 40", "steps: null"), "c.yaml:6:5", "stage `a` has no budget", "`steps` counts"),
+    "missing inside": (GOOD + "evaluate: {}\n", "c.yaml:8:11", "`run` is missing, expected it in `evaluate`", "docs/"),
     "budget shrinks": (
         changed("steps: 60", "until_step: 30"),
         "c.yaml:7:27",
@@ -87,11 +89,11 @@ BROKEN = {
     ),
     "name twice": (changed("name: b", "name: A"), "c.yaml:7:12", "alike where case does not count", "by its name"),
     "name leaves": (changed("name: b", "name: ../b"), "c.yaml:7:12", "1 to 64 letters, digits", ""),
-    "max_steps": (changed("seed: 2", "max_steps: 60"), "c.yaml:7:31", "`max_steps`", "max_steps is cumulative"),
-    "dashes": (changed("seed: 2", "--seed: 2"), "c.yaml:7:31", "no name of an argument", "write `seed:`"),
+    "max_steps": (changed("seed: 2", "max_steps: 60"), "c.yaml:7:33", "`max_steps`", "max_steps is cumulative"),
+    "dashes": (changed("seed: 2", "--seed: 2"), "c.yaml:7:33", "no name of an argument", "write `seed:`"),
     "stage LR": (
         changed("seed: 2", "learning_rate: 1.0e-4"),
-        "c.yaml:7:31",
+        "c.yaml:7:33",
         "of one stage under `schedule: run`",
         "`schedule: stage`",
     ),
@@ -129,7 +131,7 @@ BROKEN = {
     "handover": (GOOD + "handover: {data: frsh}\n", "c.yaml:8:18", "expected `fresh` or `continue`", ""),
     "continued with another batch": (
         changed("seed: 2}", "gradient_accumulation_steps: 2}, handover: {data: continue}"),
-        "c.yaml:7:81",
+        "c.yaml:7:83",
         "8 x 2 x 1 samples a step after 8 x 1 x 1",
         "`data: fresh`",
     ),
@@ -149,7 +151,7 @@ def test_all_problems_come_at_once_and_in_the_order_of_the_file(tmp_path: Path) 
         GOOD.replace("name: demo", "nam: demo").replace("steps: 40", "steps: '40'").replace("seed: 2", "max_steps: 9")
     )
     places = [place for place, _, _ in refused(tmp_path, text + "schedule: runs\n")]
-    assert places == ["c.yaml:1:1", "c.yaml:1:1", "c.yaml:6:22", "c.yaml:7:31", "c.yaml:8:11"]
+    assert places == ["c.yaml:1:1", "c.yaml:1:1", "c.yaml:6:22", "c.yaml:7:33", "c.yaml:8:11"]
 
 
 def test_a_good_curriculum_is_read(tmp_path: Path) -> None:

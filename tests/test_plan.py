@@ -67,7 +67,7 @@ def test_the_scripts_own_curve_is_shown_with_its_jump() -> None:
     plan = planned(schedule="script")
     assert [stage.curve for stage in plan.stages] == [None] * 3
     assert plan.stages[0].lr_end == 0.0
-    assert plan.stages[1].lr_start == pytest.approx(6.7e-4, rel=0.02)
+    assert plan.stages[1].lr_start == pytest.approx(7.5e-4)  # a third of the way down from 1e-3: (1 + cos 60°) / 2
     assert any("a -> b (step 40): the learning rate jumps from 0 to" in text for text in plan.warnings)
     assert "learning_rate" not in plan.stages[1].in_force
     assert planned(schedule="script", args={}).stages[0].lr_start is None

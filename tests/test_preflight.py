@@ -59,8 +59,8 @@ def test_everything_missing_is_reported_at_once() -> None:
     assert [problem.split(": ")[0] for problem in problems] == [
         "c.yaml:2:21",
         "c.yaml:4:9",
-        "c.yaml:8:46",
-        "c.yaml:8:68",
+        "c.yaml:8:43",
+        "c.yaml:8:65",
     ]
     for problem, said in zip(
         problems, ["no directory", "no such file", "no file zero.json", "nothing at"], strict=True
@@ -71,7 +71,7 @@ def test_everything_missing_is_reported_at_once() -> None:
 def test_a_syntax_error_of_stage_two_is_found_before_stage_one() -> None:
     Path("bad.py").write_text("import os\nprint((1)\n")
     assert refused("", ", script: bad.py") == [
-        "c.yaml:7:34: script bad.py:2: syntax error: '(' was never closed, expected Python"
+        "c.yaml:8:33: script bad.py:2: syntax error: '(' was never closed, expected Python"
     ]
 
 

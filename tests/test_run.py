@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from support import ENVIRONMENT, STEPLADDER, check_names, stepladder, tiny_curriculum
 
 FAST = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 0, "save_steps": 2}

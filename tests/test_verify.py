@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
 from support import check_names, stepladder
 
 STAGE = "2-two"

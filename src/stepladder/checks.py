@@ -78,7 +78,7 @@ def _budgets(data: Mapping[str, Any]) -> Iterator[Finding]:
     start: int | None = 0
     for number, (path, stage) in enumerate(stages(data), 1):
         name = f"stage `{stage['name']}`" if isinstance(stage.get("name"), str) else f"stage {number}"
-        given: list[str] = [key for key in ("steps", "until_step") if key in stage]
+        given: list[str] = [key for key in ("steps", "until_step") if stage.get(key) is not None]
         if len(given) != 1:
             yield _ambiguous(path, name, stage, given)
         steps = None if start is None or len(given) != 1 else steps_of(stage, start)

@@ -61,7 +61,8 @@ def _spec_findings(error: ValidationError) -> Iterator[Finding]:
             known = suggestion(str(path[-1]), _model_at(path[:-1]).model_fields)
             yield Finding(path, f"unknown key `{path[-1]}`{known}", _SEE, at_key=True)
         elif details["type"] == "missing":
-            owner = "the curriculum" if len(path) == 1 else f"this entry of `{path[-3]}`"
+            above = [key for key in path[:-1] if isinstance(key, str)]
+            owner = f"`{above[-1]}`" if above else "the curriculum"
             yield Finding(path, f"`{path[-1]}` is missing, expected it in {owner}", _SEE)
         else:
             yield _wrong_value(path, details)

@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     path = Path(os.environ.get(TASK_VARIABLE, ""))
     try:
         stage = session.start(read(StageTask, path), digest(path))
-    except (ContractError, session.ContractBroken) as error:
+    except (ContractError, session.BoundaryError) as error:
         return _refuse(str(error))
     if stage.finished:
         stage.evidence.note(f"stage {stage.task.stage} has ended at step {stage.task.end_step} already")

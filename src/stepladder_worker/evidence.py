@@ -67,8 +67,8 @@ class Evidence:
         for key, shape in shapes.items():
             seen = self.shapes.setdefault(key, {"min": shape, "max": shape})
             if len(seen["min"]) == len(shape):
-                seen["min"] = [min(a, b) for a, b in zip(seen["min"], shape)]
-                seen["max"] = [max(a, b) for a, b in zip(seen["max"], shape)]
+                seen["min"] = [min(a, b) for a, b in zip(seen["min"], shape, strict=True)]
+                seen["max"] = [max(a, b) for a, b in zip(seen["max"], shape, strict=True)]
         main = shapes.get("input_ids") or next(iter(shapes.values()), None)
         if main:
             self.batch_sizes[main[0]] += 1

@@ -34,7 +34,7 @@ def _wrap_trainer(module: ModuleType) -> None:
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
         given = signature.bind_partial(self, *args, **kwargs).arguments.get("args")
         if given is not None:
             arguments.apply(given)
@@ -43,7 +43,7 @@ def _wrap_trainer(module: ModuleType) -> None:
             arguments.apply(self.args)
         _adopt(self, hooks)
 
-    module.Trainer.__init__ = __init__
+    module.Trainer.__init__ = init
 
 
 def _hooks(enforcing: bool) -> tuple[type, ...]:

@@ -16,7 +16,7 @@ from stepladder_worker.evidence import Evidence
 _current: Session | None = None
 
 
-class ContractBroken(RuntimeError):
+class BoundaryError(RuntimeError):
     """The training cannot keep, or did not keep, what the boundary owes; the message says what and a `hint:`."""
 
 
@@ -40,7 +40,7 @@ class Session:
     """
 
     def __init__(self, task: StageTask, task_digest: str) -> None:
-        """Raises ContractBroken when the checkpoint to resume from cannot be used."""
+        """Raises BoundaryError when the checkpoint to resume from cannot be used."""
         self.task = task
         self.rank = int(os.environ.get("RANK", "0"))
         self.world_size = int(os.environ.get("WORLD_SIZE", "1"))
@@ -74,7 +74,7 @@ class Session:
     def begin(self, trainer: Any) -> None:
         """The script called `train()`. A second call would train past the stage's end, so it is refused."""
         if self.trainer is not None:
-            raise ContractBroken(
+            raise BoundaryError(
                 f"stage {self.task.stage}: the script called train() a second time, one call is a stage; "
                 "hint: make each training of the script a stage of the curriculum"
             )
@@ -90,14 +90,14 @@ class Session:
         where = f"stage {task.stage}: checkpoint {checkpoint}"
         found = manifest.problems(checkpoint)
         if found:
-            raise ContractBroken(
+            raise BoundaryError(
                 f"{where} is not complete: {'; '.join(found[:3])}; hint: run the stage before it again"
             )
         loaded = manifest.read(checkpoint)
         if loaded.run_id != task.run_id:
-            raise ContractBroken(f"{where} belongs to another run; hint: start from a checkpoint of this run")
+            raise BoundaryError(f"{where} belongs to another run; hint: start from a checkpoint of this run")
         if loaded.stage != task.stage and loaded.global_step != task.start_step:
-            raise ContractBroken(
+            raise BoundaryError(
                 f"{where} is at global step {loaded.global_step}, the stage starts at {task.start_step}; "
                 "hint: run the stage before it again"
             )

@@ -72,8 +72,8 @@ def launch(
 ) -> Outcome:
     """Run one attempt of a stage to its end.
 
-    `env` is added to this process's environment. The processes write straight to `log` (all ranks, stdout and stderr, as it happens), so a console that stops
-    reading cannot block the training. `ask_to_stop` asks the worker for a checkpoint and returns False when there
+    `env` is added to this process's environment. The processes write straight to `log` (all ranks, stdout and
+    stderr, as it happens), so a console that stops reading cannot block the training. `ask_to_stop` asks the worker for a checkpoint and returns False when there
     is nothing to save yet. `tick` is called a few times a second.
     """
     _become_subreaper()

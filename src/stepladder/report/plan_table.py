@@ -46,7 +46,7 @@ def _details(plan: Plan) -> Table:
     for stage in plan.stages:
         title = f"{stage.index} {stage.name}"
         table.add_row("", "")
-        table.add_row(title, f"model   {stage.model}")
+        table.add_row(title, f"from    {stage.resume_from or stage.model}")
         table.add_row("", f"data    {_data(stage)}")
         table.add_row("", f"writes  {stage.output_dir}")
         for line in stage.changes or (("the same as before",) if stage.index > 1 else ()):
@@ -58,7 +58,7 @@ def _details(plan: Plan) -> Table:
 def _start(plan: Plan, stage: PlannedStage) -> str:
     if stage.resume_from is None:
         return "the model"
-    return f"{plan.stages[stage.index - 2].name}, step {stage.start_step}"
+    return plan.stages[stage.index - 2].name
 
 
 def _data(stage: PlannedStage) -> str:

@@ -29,7 +29,7 @@ class CheckpointHook:
         require_finite_loss(stage)
         bad = snapshot.non_finite(self.model)
         if bad:
-            raise session.ContractBroken(
+            raise session.BoundaryError(
                 f"stage {stage.task.stage}: {bad[0]} is not finite before saving step {step}; "
                 "hint: lower the learning rate, clip gradients, or look at the samples before that step"
             )

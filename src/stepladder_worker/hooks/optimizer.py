@@ -27,7 +27,7 @@ class OptimizerHook:
         else:
             self._require_same_parameters(stage)
             super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-            for group, own in zip(self.optimizer.param_groups, fresh):
+            for group, own in zip(self.optimizer.param_groups, fresh, strict=True):
                 _restore(group, own)
         self._place_schedule(stage.true_step, [own["initial_lr"] for own in fresh])
 
@@ -38,7 +38,7 @@ class OptimizerHook:
         saved = [] if stage.loaded is None else stage.loaded.state["optimizer_names"]
         if have != saved:
             changed = sorted({*have} ^ {*saved}) or ["their order"]
-            raise session.ContractBroken(
+            raise session.BoundaryError(
                 f"stage {stage.task.stage}: the optimizer of {stage.checkpoint} has {len(saved)} parameters, this "
                 f"stage trains {len(have)}; differing: {', '.join(changed[:5])}; hint: keep the trainable "
                 "parameters equal or hand over with `handover: {optimizer: reset}`"

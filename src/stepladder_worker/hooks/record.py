@@ -63,7 +63,7 @@ def require_finite_loss(stage: session.Session) -> None:
     """Trap 13: a NaN must not train on, nor hide behind the Trainer's logging filter."""
     step = None if stage.evidence.losses is None else stage.evidence.losses.non_finite_step()
     if step is not None:
-        raise session.ContractBroken(
+        raise session.BoundaryError(
             f"stage {stage.task.stage}: the loss is not finite at step {step}; "
             "hint: lower the learning rate, clip gradients, or look at the samples of that step"
         )
@@ -77,7 +77,7 @@ def require_continuation(stage: session.Session) -> None:
     for part in ["weights"] if stage.resets_optimizer else ["weights", "moments", "counters"]:
         names = snapshot.differences(stage.loaded.state[part], start[part])
         if names:
-            raise session.ContractBroken(
+            raise session.BoundaryError(
                 f"stage {stage.task.stage}: {part} of {len(names)} parameters differ after loading "
                 f"{stage.checkpoint}, first {names[0]}; hint: something between loading and training changed them, "
                 "or the model is another one; look at what the script does before train()"

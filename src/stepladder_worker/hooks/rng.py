@@ -23,7 +23,7 @@ class RandomStateHook:
             return
         super()._load_rng_state(checkpoint)  # type: ignore[misc]
         if stage.evidence.loaded["random_state"] != stage.loaded.state["rng"]:
-            raise session.ContractBroken(
+            raise session.BoundaryError(
                 f"stage {stage.task.stage}: the random state after loading {checkpoint} is not the saved one; "
                 "hint: its file is missing or of another world size; say `handover: {rng: reset}` to go on without"
             )

@@ -36,7 +36,7 @@ def _require_end(stage: session.Session) -> None:
     if stage.stopping and not stage.finished:
         raise session.StageStopped(EXIT_STOPPED)
     if not stage.finished:
-        raise session.ContractBroken(
+        raise session.BoundaryError(
             f"stage {stage.task.stage} stopped short: global step {stage.evidence.steps['last']}, planned "
             f"{stage.task.end_step}; hint: look for early stopping, an iterable data set that ran out, or a "
             "callback that ends training"
