@@ -46,6 +46,14 @@ def wait_for_step(folder: Path, stage: str, step: int, attempt: int = 1) -> None
     raise AssertionError(f"{beat} did not reach step {step}")
 
 
+def wait_for(path: Path) -> None:
+    """Wait until a file exists."""
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.05)
+
+
 def processes_of(folder: Path) -> list[int]:
     """Processes whose task lies in this folder."""
     found = []
@@ -152,11 +160,7 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_continues(tmp_path
 
 def test_an_engine_that_is_killed_leaves_no_process(tmp_path: Path, undisturbed: bytes) -> None:
     engine = start(tmp_path, "run", troubled(tmp_path, "hang", 9))
-    wait_for_step(tmp_path / "runs/troubled", "2-bad", 5)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "runs/troubled/2-bad/checkpoint-8/stepladder.json").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(tmp_path / "runs/troubled/2-bad/checkpoint-8/stepladder.json")
     engine.kill()
     engine.communicate(timeout=30)
     deadline = time.monotonic() + 20
@@ -170,7 +174,7 @@ def test_an_engine_that_is_killed_leaves_no_process(tmp_path: Path, undisturbed:
 
 def test_a_second_engine_is_refused(tmp_path: Path) -> None:
     first = start(tmp_path, "run", troubled(tmp_path, "hang", 9))
-    wait_for_step(tmp_path / "runs/troubled", "2-bad", 5)
+    wait_for(tmp_path / "runs/troubled/2-bad/checkpoint-8/stepladder.json")
     second = stepladder("run", troubled(tmp_path, "hang", 9), cwd=tmp_path)
     assert second.returncode == 3
     assert f"process {first.pid}" in second.stderr

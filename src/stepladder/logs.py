@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from stepladder import paths
+from stepladder import past, paths
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan
@@ -53,14 +52,5 @@ def _may_grow(run: RunDirectory, plan: Plan, name: str) -> bool:
     """Whether this stage runs, or another one does and this one comes later."""
     stages = run_status(run, plan)
     this = next(stage for stage in stages if stage.name == name)
-    busy = any(stage.state == "running" for stage in stages) or _engine_alive(run)
+    busy = any(stage.state == "running" for stage in stages) or past.is_held(run)
     return this.state == "running" or (this.state != "done" and busy)
-
-
-def _engine_alive(run: RunDirectory) -> bool:
-    try:
-        pid = int(run.lock.read_text().split()[-1])
-        os.kill(pid, 0)
-    except (OSError, ValueError, IndexError):
-        return False
-    return True

@@ -39,6 +39,18 @@ def locked(directory: RunDirectory) -> Iterator[None]:
         yield
 
 
+def is_held(directory: RunDirectory) -> bool:
+    """Whether an engine works on the run now."""
+    try:
+        with directory.lock.open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
 def require_unchanged(directory: RunDirectory, run_id: str, plan: Plan) -> None:
     """Raises PlanError when a finished stage of the plan is not the one that was run."""
     try:

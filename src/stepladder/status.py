@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from stepladder import past
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
@@ -16,9 +16,6 @@ from stepladder.tasks import StageState, known_identity, stage_state
 from stepladder_worker.contract import ContractError, Heartbeat, read, read_json
 
 VERSION = 1
-
-#: A heartbeat older than this, in seconds, with no living process behind it, is one of a training that ended.
-STALE_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,10 @@ def load_plan(run: RunDirectory) -> Plan:
 def run_status(run: RunDirectory, plan: Plan) -> list[StageStatus]:
     """Every stage as it stands now. Raises PlanError when the run has not been started."""
     run_id = known_identity(run)
-    return [_stage_status(stage, stage_state(run, run_id, stage)) for stage in plan.stages]
+    states = [(stage, stage_state(run, run_id, stage)) for stage in plan.stages]
+    begun = [stage.index for stage, state in states if state.attempts and not state.done]
+    at_work = begun[0] if begun and past.is_held(run) else None
+    return [_stage_status(stage, state, stage.index == at_work) for stage, state in states]
 
 
 def to_json(plan: Plan, stages: list[StageStatus]) -> dict[str, Any]:
@@ -55,12 +55,12 @@ def to_json(plan: Plan, stages: list[StageStatus]) -> dict[str, Any]:
     return {"version": VERSION, "name": plan.name, "stages": [asdict(stage) for stage in stages]}
 
 
-def _stage_status(stage: PlannedStage, state: StageState) -> StageStatus:
+def _stage_status(stage: PlannedStage, state: StageState, at_work: bool) -> StageStatus:
     beat = _heartbeat(state)
     if state.done:
         word, step = "done", stage.end_step
-    elif beat is not None and _alive(beat):
-        word, step = "running", beat.step
+    elif at_work or (beat is not None and _alive(beat)):
+        word, step = "running", beat.step if beat is not None else stage.start_step
     elif state.attempts:
         word, step = "interrupted", _step_of(state.latest, stage.start_step)
     else:
@@ -77,7 +77,12 @@ def _heartbeat(state: StageState) -> Heartbeat | None:
 
 
 def _alive(beat: Heartbeat) -> bool:
-    return time.time() - beat.time < STALE_SECONDS or psutil.pid_exists(beat.pid)
+    """Whether the process that wrote it lives: one that a person started by hand has no engine."""
+    try:
+        process = psutil.Process(beat.pid)
+        return process.create_time() <= beat.time and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _step_of(checkpoint: Path | None, otherwise: int) -> int:

@@ -324,10 +324,11 @@ def _best_metric(facts: StageFacts) -> Check:
 
 
 def _finite(facts: StageFacts) -> Check:
-    for segment in facts.segments:
-        loss = segment.evidence["loss"] or {}
-        if loss.get("non_finite_step") is not None:
-            return Check("finite", False, f"the loss is not finite at step {loss['non_finite_step']}")
+    """Steps after the checkpoint that the next attempt resumed are not part of the stage."""
+    for segment, end in zip(facts.segments, facts.segment_ends, strict=True):
+        step = (segment.evidence["loss"] or {}).get("non_finite_step")
+        if step is not None and step <= end:
+            return Check("finite", False, f"the loss is not finite at step {step}")
     return Check("finite", True, "every loss finite")
 
 

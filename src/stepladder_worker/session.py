@@ -90,9 +90,7 @@ class Session:
         where = f"stage {task.stage}: checkpoint {checkpoint}"
         found = manifest.problems(checkpoint)
         if found:
-            raise BoundaryError(
-                f"{where} is not complete: {'; '.join(found[:3])}; hint: run the stage before it again"
-            )
+            raise BoundaryError(f"{where} is not complete: {'; '.join(found[:3])}; hint: run the stage before it again")
         loaded = manifest.read(checkpoint)
         if loaded.run_id != task.run_id:
             raise BoundaryError(f"{where} belongs to another run; hint: start from a checkpoint of this run")

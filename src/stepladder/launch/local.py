@@ -73,8 +73,8 @@ def launch(
     """Run one attempt of a stage to its end.
 
     `env` is added to this process's environment. The processes write straight to `log` (all ranks, stdout and
-    stderr, as it happens), so a console that stops reading cannot block the training. `ask_to_stop` asks the worker for a checkpoint and returns False when there
-    is nothing to save yet. `tick` is called a few times a second.
+    stderr, as it happens), so a console that stops reading cannot block the training. `ask_to_stop` asks the worker
+    for a checkpoint and returns False when there is nothing to save yet. `tick` is called a few times a second.
     """
     _become_subreaper()
     started, asked_at, stopped = time.monotonic(), 0.0, False
