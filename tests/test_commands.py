@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from support import ENVIRONMENT, check_names, stepladder, tiny_curriculum
 
 STAGES = [{"name": "one", "steps": 2}, {"name": "two", "steps": 3}]
@@ -59,7 +60,9 @@ def test_status_and_logs(healthy_chain: Path) -> None:
 
 
 def test_the_journal_tells_the_run(healthy_chain: Path) -> None:
-    events = [json.loads(line)["event"] for line in (healthy_chain / "runs/tiny/journal.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line)["event"] for line in (healthy_chain / "runs/tiny/journal.jsonl").read_text().splitlines()
+    ]
     assert events[:3] == ["attempt_started", "attempt_ended", "stage_verified"]
     assert events.count("attempt_ended") == 3
 

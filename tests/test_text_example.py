@@ -11,9 +11,19 @@ import time
 from pathlib import Path
 
 import psutil
+
 from support import ENVIRONMENT, ROOT, STEPLADDER, stepladder
 
-FEW = ["--set", "stages.0.steps=4", "--set", "stages.1.steps=60", "--set", "stages.2.steps=4", "--set", "args.save_steps=5"]
+FEW = [
+    "--set",
+    "stages.0.steps=4",
+    "--set",
+    "stages.1.steps=60",
+    "--set",
+    "stages.2.steps=4",
+    "--set",
+    "args.save_steps=5",
+]
 WEIGHTS = "runs/text/run/3-long/model.safetensors"
 
 
