@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stepladder import console, export, past, paths
 from stepladder.commands import evaluate_stage, prepare
-from stepladder.errors import EvidenceError, Interrupted, PlanError, Problem, StageFailed
-from stepladder.facts import collect
+from stepladder.errors import EvidenceError, Interrupted, PlanError, Problem, RunError, StageFailed
+from stepladder.facts import collect, sealed_results
 from stepladder.journal import Journal
 from stepladder.launch.local import Outcome, StopRequest, launch, stop_requests, variables
 from stepladder.launch.pack import pack_worker
@@ -80,6 +80,8 @@ def _stage(
 ) -> bool:
     """Bring one stage to its end; returns whether anything was trained for it."""
     state = stage_state(directory, run_id, stage)
+    _require_idle(stage, state)
+    _seal(stage, state, journal)
     if not state.done:
         _require_start(stage, state)
         _train(directory, run_id, plan, stage, journal, request)
@@ -87,6 +89,24 @@ def _stage(
     _require_evidence(directory, plan, stage, journal)
     evaluate_stage(plan, directory, stage, journal)
     return not state.done
+
+
+def _require_idle(stage: PlannedStage, state: StageState) -> None:
+    """A stage that a person started by hand is not trained by two."""
+    for attempt in state.attempts:
+        if attempt.alive:
+            where = attempt.files.heartbeat
+            raise RunError(f"stage {stage.name} is being trained already, see {where}", hint="wait for it, or end it")
+
+
+def _seal(stage: PlannedStage, state: StageState, journal: Journal) -> None:
+    """Keep the digests of results that no engine saw end: of a stage run by hand, or before the engine was killed."""
+    sealed = sealed_results(journal.read(), stage.name)
+    for attempt in state.attempts:
+        if attempt.result_digest is not None and attempt.number not in sealed:
+            status = attempt.result.status if attempt.result else "unreadable"
+            facts = {"attempt": attempt.number, "status": status, "result": attempt.result_digest}
+            journal.append("attempt_found", stage=stage.name, **facts)
 
 
 def _require_start(stage: PlannedStage, state: StageState) -> None:

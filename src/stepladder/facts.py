@@ -99,11 +99,6 @@ def _facts(
 ) -> StageFacts:
     state = stage_state(run, run_id, stage)
     segments = _segments(state.attempts, stage)
-    sealed = {
-        int(event["attempt"]): str(event["result"])
-        for event in events
-        if event["event"] == "attempt_ended" and event.get("stage") == stage.name and event.get("result")
-    }
     end = end_checkpoint(stage)
     return StageFacts(
         run_id=run_id,
@@ -113,10 +108,19 @@ def _facts(
         segment_ends=[segment.start for segment in segments[1:]] + [stage.end_step][: len(segments)],
         states_before=_states_before(stage, segments),
         boundary_name=Path(stage.resume_from).name if stage.resume_from else "the base model",
-        sealed=sealed,
+        sealed=sealed_results(events, stage.name),
         manifest=_manifest(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
     )
+
+
+def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:
+    """Digest of each attempt's result when it ended or was first found, from the journal."""
+    return {
+        int(event["attempt"]): str(event["result"])
+        for event in events
+        if event["event"] in ("attempt_ended", "attempt_found") and event.get("stage") == stage and event.get("result")
+    }
 
 
 def _segments(attempts: list[Attempt], stage: PlannedStage) -> list[Segment]:

@@ -52,6 +52,9 @@ DEFAULT_SCHEDULER = "linear"
 DEFAULT_BATCH_SIZE = 8
 DEFAULT_ACCUMULATION = 1
 
+#: Arguments that bring in an engine which shards the model or the optimizer.
+ENGINES = ("deepspeed", "fsdp")
+
 #: Names under which scripts take their training data.
 DATA_ARGS = ("data_mixture", "data", "data_path", "dataset_name", "dataset_config", "dataset_train_split", "train_file")
 

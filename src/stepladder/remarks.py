@@ -58,6 +58,9 @@ def _shown(value: Any) -> str:
 def _of_stage(stage: PlannedStage) -> Iterator[str]:
     if stage.batch.processes > 1:
         yield f"{stage.batch.processes} processes: unverified until engines are supported"
+    for engine in hf_args.ENGINES:
+        if stage.args.get(engine):
+            yield f"{engine}: unverified until engines are supported"
     curve = stage.curve
     if curve is not None and curve.warmup_steps >= curve.total_steps:
         yield (

@@ -6,14 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from stepladder import past
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import StageState, known_identity, stage_state
-from stepladder_worker.contract import ContractError, Heartbeat, read, read_json
+from stepladder_worker.contract import ContractError, read_json
 
 VERSION = 1
 
@@ -56,10 +54,11 @@ def to_json(plan: Plan, stages: list[StageStatus]) -> dict[str, Any]:
 
 
 def _stage_status(stage: PlannedStage, state: StageState, at_work: bool) -> StageStatus:
-    beat = _heartbeat(state)
+    last = state.attempts[-1] if state.attempts else None
+    beat = last.heartbeat if last is not None else None
     if state.done:
         word, step = "done", stage.end_step
-    elif at_work or (beat is not None and _alive(beat)):
+    elif at_work or (last is not None and last.alive):
         word, step = "running", beat.step if beat is not None else stage.start_step
     elif state.attempts:
         word, step = "interrupted", _step_of(state.latest, stage.start_step)
@@ -67,22 +66,6 @@ def _stage_status(stage: PlannedStage, state: StageState, at_work: bool) -> Stag
         word, step = "waiting", stage.start_step
     loss = beat.loss if beat is not None else None
     return StageStatus(stage.index, stage.name, word, step, stage.start_step, stage.end_step, len(state.attempts), loss)
-
-
-def _heartbeat(state: StageState) -> Heartbeat | None:
-    try:
-        return read(Heartbeat, state.attempts[-1].files.heartbeat) if state.attempts else None
-    except ContractError:
-        return None
-
-
-def _alive(beat: Heartbeat) -> bool:
-    """Whether the process that wrote it lives: one that a person started by hand has no engine."""
-    try:
-        process = psutil.Process(beat.pid)
-        return process.create_time() <= beat.time and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
 
 
 def _step_of(checkpoint: Path | None, otherwise: int) -> int:

@@ -6,6 +6,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from stepladder import paths
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import AttemptDirectory, RunDirectory
@@ -13,6 +15,7 @@ from stepladder.plan import Plan, PlannedStage
 from stepladder_worker import manifest
 from stepladder_worker.contract import (
     ContractError,
+    Heartbeat,
     StageResult,
     StageTask,
     digest,
@@ -41,6 +44,27 @@ class Attempt:
     result: StageResult | None
     result_digest: str | None
     task_digest: str | None
+
+    @property
+    def heartbeat(self) -> Heartbeat | None:
+        """The last one of rank 0, None before the first."""
+        try:
+            return read(Heartbeat, self.files.heartbeat)
+        except ContractError:
+            return None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process that wrote the heartbeat lives; one started by hand has no engine to ask."""
+        beat = self.heartbeat
+        if beat is None:
+            return False
+        try:
+            process = psutil.Process(beat.pid)
+            # A process id is used again: a younger process did not write it.
+            return process.create_time() <= beat.time and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
 
 
 @dataclass(frozen=True)
