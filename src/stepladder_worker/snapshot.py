@@ -53,8 +53,9 @@ def non_finite(model: torch.nn.Module) -> list[str]:
 def _optimizer_state(names: dict[int, str], optimizer: Any) -> tuple[dict[str, dict[str, str]], dict[str, float]]:
     moments: dict[str, dict[str, str]] = {}
     counters: dict[str, float] = {}
-    for parameter, state in {} if optimizer is None else optimizer.state.items():
-        name = names.get(id(parameter), "?")
+    for index, (parameter, state) in enumerate(() if optimizer is None else optimizer.state.items()):
+        # An engine that shards keeps flat partitions of its own, which have no name.
+        name = names.get(id(parameter), f"partition {index}")
         moments[name], counter = state_entry(state)
         if counter is not None:
             counters[name] = counter
