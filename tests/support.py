@@ -59,9 +59,10 @@ def tiny_curriculum(folder: Path, name: str = "tiny", script: str = "tiny_train.
 
 
 def plain_trainer(cwd: Path, output: str, max_steps: int, **changes: Any) -> Path:
-    """Train with tests/scripts/tiny_train.py without any of Stepladder; returns the final weights."""
+    """Train with a script in tests/scripts without any of Stepladder; returns the final weights."""
+    script = changes.pop("script", "tiny_train.py")
     args = {**TINY_ARGS, "max_steps": max_steps, "output_dir": output, "save_steps": 10_000, **changes}
-    argv = [sys.executable, str(SCRIPTS / "tiny_train.py")]
+    argv = [sys.executable, str(SCRIPTS / script)]
     argv += [text for name, value in args.items() for text in (f"--{name}", str(value))]
     subprocess.run(argv, cwd=cwd, env=ENVIRONMENT, check=True, capture_output=True, timeout=300)
     return cwd / output / "model.safetensors"

@@ -37,7 +37,7 @@ def copy(one_done: Path, tmp_path: Path) -> Path:
 def test_a_done_run_is_a_no_op_that_says_so(healthy_chain: Path) -> None:
     done = stepladder("run", "tiny.yaml", cwd=healthy_chain)
     assert done.returncode == 0, done.stderr
-    assert "tiny is done already, nothing to run" in done.stderr
+    assert "tiny: one, two, three done already, nothing to run" in done.stderr
     assert "ok, 14 of 14" in done.stdout
     assert not list((healthy_chain / "runs/tiny/attempts").glob("*/2"))
 
@@ -63,7 +63,7 @@ def test_the_journal_tells_the_run(healthy_chain: Path) -> None:
     events = [
         json.loads(line)["event"] for line in (healthy_chain / "runs/tiny/journal.jsonl").read_text().splitlines()
     ]
-    assert events[:3] == ["attempt_started", "attempt_ended", "stage_verified"]
+    assert events[:4] == ["attempt_started", "attempt_ended", "model_ready", "stage_verified"]
     assert events.count("attempt_ended") == 3
 
 

@@ -16,17 +16,19 @@ SRC = ROOT / "src"
 #: From the top down, as docs/design.md draws it. A file may import from its own line or from any line below.
 FLOORS = [
     ["cli"],
-    ["engine", "logs"],
-    ["past", "commands", "export", "status", "shell", "report.progress", "report.summary", "report.plan_table"],
+    ["engine", "logs", "by_hand"],
+    ["verdicts", "side_commands", "export", "shell", "report.progress", "report.summary", "report.plan_table"],
+    ["status"],
+    ["past"],
     ["verify"],
     ["facts"],
-    ["tasks", "preflight", "launch.local", "launch.pack", "journal"],
+    ["tasks", "preflight", "launch.local", "launch.pack", "journal", "log_tail"],
     ["interpreters"],
     ["resolve", "probe"],
     ["remarks"],
     ["plan", "parse"],
     ["checks", "check_args"],
-    ["spec", "yaml_source", "paths", "hf_args", "console"],
+    ["spec", "yaml_source", "paths", "hf_args", "hf_names", "console"],
     ["errors"],
 ]
 #: Standard library only, so the control side may use them.

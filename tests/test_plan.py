@@ -108,6 +108,16 @@ def test_a_module_is_run_with_m() -> None:
     assert stage.plain_argv[0] == stage.argv[0] == "/other/python"
 
 
+def test_a_hook_that_is_off_is_warned_of() -> None:
+    assert any("the worker only observes" in text for text in planned(hook=False).warnings)
+
+
+def test_other_data_that_continues_is_warned_of() -> None:
+    own = {"args": {"data": "b.jsonl"}, "handover": {"data": "continue"}}
+    plan = planned(stages=stages({"args": {"data": "a.jsonl"}}, own))
+    assert any("`data: continue`, but data differs" in text for text in plan.warnings)
+
+
 def test_sources_and_changes() -> None:
     stage = planned(stages=stages({}, {"args": {"max_tiles": 4}, "env": {"HF_TOKEN": "secret"}})).stages[1]
     assert stage.sources["learning_rate"] == "args"

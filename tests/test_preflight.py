@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from stepladder.errors import PlanError
+from stepladder.errors import CurriculumError, PlanError
 from stepladder.parse import load
 from stepladder.plan import Plan
-from stepladder.preflight import checked_plan
+from stepladder.preflight import checked_plan, hub_models
 
 
 @pytest.fixture(autouse=True)
@@ -126,6 +126,7 @@ def test_modules_are_found_without_importing_their_parents() -> None:
     Path("pkg/inner/train.py").write_text("x = 1\n")
     check(script="module:pkg.inner.train")
     assert "no module `pkg.inner.other`" in refused(script="module:pkg.inner.other")[0]
+    assert "did you mean `pkg.inner.train`?" in refused(script="module:pkg.inner.trian")[0]
     assert "no module `pkg.inner`" in refused(script="module:pkg.inner")[0], "a package without __main__ cannot be run"
     assert "pkg.inner.train" not in sys.modules
     assert "pkg" not in sys.modules
@@ -136,3 +137,94 @@ def test_a_module_path_of_the_environment_counts() -> None:
     Path("lib/elsewhere.py").write_text("x = 1\n")
     assert "no module `elsewhere`" in refused(script="module:elsewhere")[0]
     check("env: {PYTHONPATH: lib}\n", script="module:elsewhere")
+
+
+def test_mistakes_of_the_file_and_missing_files_come_together() -> None:
+    extra = "lancher: {nproc_per_node: 1}\nschedule: runn\n"
+    stage = ", args: {weight_decy: 0, deepspeed: zero.json, save_steps: -3, lr_scheduler_type: cosin}"
+    with pytest.raises(CurriculumError) as error:
+        check(extra, stage, script="no.py", model_name_or_path="./nothing")
+    said = [(problem.place, problem.text) for problem in error.value.problems]
+    expected = [
+        ("c.yaml:2:21", "no directory ./nothing"),
+        ("c.yaml:4:9", "script no.py: no such file"),
+        ("c.yaml:6:1", "did you mean `launcher`?"),
+        ("c.yaml:7:11", "expected `run`, `stage` or `script`"),
+        ("c.yaml:10:32", "did you mean `weight_decay`?"),
+        ("c.yaml:10:59", "no file zero.json"),
+        ("c.yaml:10:82", "found -3, expected at least 0"),
+    ]
+    assert [place for place, _ in said] == [place for place, _ in expected]
+    assert all(part in text for (_, text), (_, part) in zip(said, expected, strict=True)), said
+
+
+@pytest.mark.parametrize("broken", ["name: [x]", "model_name_or_path: 3", "output_dir: ''", "stages: 4"])
+def test_what_is_required_and_wrong_does_not_hide_a_missing_script(broken: str) -> None:
+    lines = {"name": "x", "model_name_or_path": "./model", "output_dir": "out", "script": "no.py", "stages": "[]"}
+    lines |= {"args": "{learning_rate: 1}", "stages": "[{name: a, steps: 1}, {name: a, steps: x}]"}
+    key, value = broken.split(": ")
+    Path("c.yaml").write_text("".join(f"{name}: {text}\n" for name, text in (lines | {key: value}).items()))
+    with pytest.raises(CurriculumError) as error:
+        checked_plan(load("c.yaml"))
+    texts = [problem.text for problem in error.value.problems]
+    assert any(text.startswith(f"`{key}`: found") for text in texts)
+    # Without any stage there is nothing that would run the script.
+    assert any("script no.py" in text for text in texts) == (key != "stages")
+
+
+def test_a_file_beside_the_curriculum_is_pointed_to() -> None:
+    Path("me").mkdir()
+    Path("train.py").rename("me/train.py")
+    text = "name: x\nmodel_name_or_path: hub/model\noutput_dir: out\nscript: train.py\nargs: {learning_rate: 1}\n"
+    Path("me/c.yaml").write_text(text + "stages: [{name: a, steps: 1}]\n")
+    with pytest.raises(PlanError) as error:
+        checked_plan(load("me/c.yaml"))
+    assert error.value.hint == "a relative path starts at the working directory, and me/train.py is there: cd me"
+
+
+def test_every_kind_of_missing_thing_has_a_hint_that_fits() -> None:
+    Path("bad.py").write_text("print((1)\n")
+    hints = {}
+    for script in ("no.py", "bad.py", "module:no_such"):
+        with pytest.raises(PlanError) as error:
+            check(script=script)
+        hints[script] = error.value.hint or ""
+    assert "working directory" in hints["no.py"]
+    assert "compiles it before anything starts" in hints["bad.py"]
+    assert "install it there" in hints["module:no_such"]
+
+
+@pytest.mark.parametrize("model", ["models/base", "runs/base", "here/base"])
+def test_a_model_in_a_folder_that_is_here_or_holds_models_is_local(model: str) -> None:
+    Path("here").mkdir()
+    assert f"no directory {model}" in refused(model_name_or_path=model)[0]
+
+
+def test_other_models_are_taken_for_ids_of_the_hub() -> None:
+    assert hub_models(check(model_name_or_path="org/base")) == ["org/base"]
+    assert hub_models(check(model_name_or_path="gpt2")) == ["gpt2"]
+    assert hub_models(check()) == []
+
+
+def test_a_file_where_a_directory_is_written() -> None:
+    Path("out").write_text("")
+    assert refused()[0] == "c.yaml:3:13: out is a file, expected a directory"
+    Path("out").unlink()
+    Path("out").mkdir()
+    Path("out/2-b").write_text("")
+    assert refused() == ["c.yaml:3:13: out/2-b is a file, expected a directory"]
+
+
+def test_a_home_directory_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd() / "home"))
+    Path("home").mkdir()
+    Path("home/x.json").write_text("{}")
+    check("", ", args: {data_path: ~/x.json, deepspeed: ~/x.json}")
+    assert "nothing at ~/y.json" in refused("", ", args: {data_path: ~/y.json}")[0]
+    assert "nothing at ~nobody-here/y.json" in refused("", ", args: {data_path: ~nobody-here/y.json}")[0]
+
+
+def test_a_plan_for_another_machine_uses_its_python() -> None:
+    check()
+    assert checked_plan(load("c.yaml"), look_at_files=False).stages[0].argv[0] == "python"
+    assert checked_plan(load("c.yaml", ["python=/env/python"]), look_at_files=False).stages[0].argv[0] == "/env/python"

@@ -95,7 +95,7 @@ def test_a_failing_stage_is_named_and_costs_nothing_else(
     assert "stage bad failed" in failed.stderr
     assert words in failed.stderr
     assert "stage_bad_full.log" in failed.stderr
-    assert failed.stderr.count("hint:") == 1
+    assert sum(line.startswith("hint:") for line in failed.stderr.splitlines()) == 1
     assert "Traceback (most recent call last)" not in failed.stderr.split("its last lines")[0]
     first = tmp_path / "runs/troubled/1-good"
     before = (first / "model.safetensors").stat().st_mtime_ns
@@ -139,7 +139,7 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_continues(tmp_path
     engine.send_signal(signal.SIGINT)
     _, errors = engine.communicate(timeout=60)
     assert engine.returncode == 130, errors
-    assert "was stopped at checkpoint" in errors
+    assert "was stopped at checkpoint-" in errors
     assert processes_of(tmp_path) == []
     status = json.loads(stepladder("status", "runs/troubled", "--json", cwd=tmp_path).stdout)
     bad = status["stages"][1]
@@ -176,7 +176,7 @@ def test_a_second_engine_is_refused(tmp_path: Path) -> None:
     first = start(tmp_path, "run", troubled(tmp_path, "hang", 9))
     wait_for(tmp_path / "runs/troubled/2-bad/checkpoint-8/stepladder.json")
     second = stepladder("run", troubled(tmp_path, "hang", 9), cwd=tmp_path)
-    assert second.returncode == 3
+    assert second.returncode == 2
     assert f"process {first.pid}" in second.stderr
     os.kill(first.pid, signal.SIGINT)
     time.sleep(0.5)

@@ -5,14 +5,15 @@ Like `checks.py` it reads plain data, so that it speaks even where another field
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepladder import hf_args
+from stepladder import hf_args, hf_names
 from stepladder.checks import levels, mapping, stages, steps_of, whole
 from stepladder.yaml_source import DataPath, Finding
-from stepladder_worker.schedule import UNPLANNABLE
+from stepladder_worker.schedule import FORMULAS, UNPLANNABLE
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 
@@ -38,9 +39,14 @@ def _argument(path: DataPath, name: str, value: Any) -> Iterator[Finding]:
         bare = name.lstrip("-")
         hint = f"write `{bare}:` without dashes" if _NAME.fullmatch(bare) else None
         yield Finding(path, f"`{name}` is no name of an argument", hint, at_key=True)
-    elif name in hf_args.UNDERSTOOD and value is not None:
+    elif meant := hf_names.meant(name):
+        hint = hf_args.OWNED.get(
+            meant, "argument names are those of transformers' TrainingArguments, and the script's own"
+        )
+        yield Finding(path, f"unknown argument `{name}`, did you mean `{meant}`?", hint, at_key=True)
+    elif value is not None:
         try:
-            hf_args.understood(name, value)
+            hf_args.check(name, value)
         except ValueError as error:
             yield Finding(path, f"`{name}`: {error}")
 
@@ -75,17 +81,11 @@ def _curves(data: Mapping[str, Any], schedule: str) -> Iterator[Finding]:
 
 
 def _curve(path: DataPath, args: dict[str, Any], steps: int | None) -> Iterator[Finding]:
-    if args.get("learning_rate") is None:
-        text = "`learning_rate` is not stated, expected a number"
-        yield Finding(
-            (*path, "learning_rate"), text, "scripts have defaults of their own; a planned curve needs the number"
-        )
-        return
-    try:
-        for name in ("learning_rate", "warmup_steps", "warmup_ratio"):
-            hf_args.understood(name, args.get(name) or 0)
-    except ValueError:
-        return  # reported where it stands, by _argument
+    # A misspelt one is reported where it stands, by _argument; so are numbers that are none.
+    if args.get("learning_rate") is None and "learning_rate" not in map(hf_names.meant, args):
+        needed = "scripts have defaults of their own; a planned curve needs the number"
+        yield Finding((*path, "learning_rate"), "`learning_rate` is not stated, expected a number", needed)
+    args = args | {name: _sound(name, args.get(name)) for name in ("learning_rate", "warmup_steps", "warmup_ratio")}
     name = "lr_scheduler_kwargs" if "lr_scheduler_kwargs" in args else "lr_scheduler_type"
     try:
         # The steps matter only to the values, which are not judged here; any number will do where none is known.
@@ -94,7 +94,18 @@ def _curve(path: DataPath, args: dict[str, Any], steps: int | None) -> Iterator[
         metric = args.get("lr_scheduler_type") in UNPLANNABLE
         unknown = str(error).startswith("unknown lr_scheduler_type")
         hint = "`schedule: script` leaves the scheduler to the script" if metric or unknown else None
+        close = difflib.get_close_matches(str(args.get("lr_scheduler_type")), FORMULAS, n=1)
+        if unknown and close:
+            hint = f"did you mean `{close[0]}`?"
         yield Finding((*path, "lr_scheduler_type" if metric or unknown else name), str(error), hint)
+
+
+def _sound(name: str, value: Any) -> Any:
+    """The number, or one that does no harm where there is none: the curve's type is judged all the same."""
+    try:
+        return hf_args.understood(name, value)
+    except ValueError:
+        return 1.0 if name == "learning_rate" else 0
 
 
 def _total(data: Mapping[str, Any]) -> int | None:

@@ -18,6 +18,8 @@ STAGE_DIR_FIELDS = ("index", "name", "output_dir")
 EVALUATE_FIELDS = ("python", "model", "stage_dir", "checkpoint", "name", "index")
 PREPARE_FIELDS = ("python",)
 
+_PATHS = ("model_name_or_path", "output_dir", "stage_dir", "script", "python")
+
 _FIELD = re.compile(r"\{([A-Za-z_]+)\}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -30,6 +32,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     yield from _templates(data)
     yield from _launchers(data)
     yield from _environment(data)
+    yield from _variables(data)
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -174,3 +177,15 @@ def _environment(data: Mapping[str, Any]) -> Iterator[Finding]:
             if not _VARIABLE.fullmatch(name):
                 text = f"`{name}` is no name of an environment variable, expected letters, digits and `_`"
                 yield Finding((*path, name), text, at_key=True)
+
+
+def _variables(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """No shell reads the file, so `$HOME` would stay as it is written."""
+    places: list[tuple[DataPath, Any]] = [((key,), data.get(key)) for key in _PATHS]
+    places += [((*path, key), stage.get(key)) for path, stage in stages(data) for key in ("script", "python")]
+    for path, text in places:
+        if isinstance(text, str) and "$" in text:
+            hint = (
+                "variables are not replaced in the file: write the path out, or give it with --set on the command line"
+            )
+            yield Finding(path, f"`{path[-1]}`: found `$` in {text}, expected a path", hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepladder import console
-from stepladder.errors import CurriculumError, Interrupted, Problem, StepladderError
+from stepladder.errors import CurriculumError, Interrupted, PlanError, Problem, StepladderError
 
 if TYPE_CHECKING:
     from stepladder.paths import RunDirectory
@@ -83,14 +84,15 @@ def command(
     if plain:
         console.data(render_command(chosen.plain_argv, chosen.env))
         return
-    from stepladder import paths
-    from stepladder.engine import by_hand, elsewhere
+    from stepladder import by_hand, paths
 
-    env = elsewhere(resolved, chosen) if no_files else by_hand(resolved, chosen, Path(file))
+    env = by_hand.elsewhere(resolved, chosen) if no_files else by_hand.here(resolved, chosen, Path(file))
     log = str(paths.stage_log(chosen.output_dir, chosen.name))
     console.data(render_command(chosen.argv, env, folder=None if no_files else str(Path.cwd()), log=log))
     if no_files:
         console.note("nothing was written: on that machine, run this command there without --no-files first")
+    else:
+        console.note(f"its output goes to {log}")
 
 
 @app.command()
@@ -142,12 +144,12 @@ def logs(
 @app.command()
 def verify(run: Run, as_json: AsJson = False) -> None:
     """Check every stage from its evidence and from its checkpoints. Exits 1 if one check fails."""
-    from stepladder.engine import verify_run
     from stepladder.report import summary
+    from stepladder.verdicts import verify_run
     from stepladder.verify import to_json
 
     directory, resolved = open_run(run)
-    verdicts = verify_run(directory, resolved)
+    verdicts = verify_run(directory, resolved, resolved.stages)
     if as_json:
         console.data(json.dumps(to_json(verdicts), indent=1))
     else:
@@ -157,34 +159,44 @@ def verify(run: Run, as_json: AsJson = False) -> None:
 
 
 def open_run(run: str) -> tuple[RunDirectory, Plan]:
-    """A run by its directory or by its curriculum file. Raises PlanError when there is none."""
-    from stepladder.paths import RunDirectory
-    from stepladder.status import load_plan as plan_of_run
+    """A run by its directory or by its curriculum file. Raises PlanError when there is none.
 
-    path = Path(run)
-    if path.is_file():
+    The paths of a plan start at the folder it was run from. That folder is found again from the run's own place, so
+    a run can be looked at from anywhere, also when the whole folder was moved or copied.
+    """
+    from stepladder.paths import RunDirectory
+    from stepladder.status import plan_of
+
+    if Path(run).is_file():
         from stepladder.parse import load
 
-        path = Path(load(run, ()).curriculum.output_dir)
-    directory = RunDirectory(path)
-    return directory, plan_of_run(directory)
+        run = load(run, ()).curriculum.output_dir
+    resolved = plan_of(RunDirectory(Path(run)))
+    place, own = Path(run).resolve(), Path(resolved.output_dir)
+    if place.parts[-len(own.parts) :] != own.parts:
+        text = f"this run was made as {own}, so its stages are not to be found from here"
+        raise PlanError([Problem(run, text, f"move it back to a folder {own}")])
+    os.chdir(Path(*place.parts[: -len(own.parts)]) if not own.is_absolute() else Path.cwd())
+    return RunDirectory(own), resolved
 
 
 def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None) -> None:
     """Steps, checks, losses, and task metrics where a stage was evaluated."""
-    from stepladder.commands import evaluation
     from stepladder.facts import collect
     from stepladder.paths import RunDirectory
     from stepladder.report import summary
+    from stepladder.side_commands import evaluation
 
     directory = RunDirectory(Path(resolved.output_dir))
-    facts = collect(directory, resolved, deep=False, only=only)
+    chosen = [stage for stage in resolved.stages if only in (None, stage.name)]
+    facts = collect(directory, chosen, deep=False)
     console.render(summary.checks(verdicts))
     console.render(summary.summary(verdicts, summary.losses(facts)))
-    found = [(stage.name, evaluation(directory, stage)) for stage in resolved.stages]
+    found = [(stage.name, evaluation(directory, stage)) for stage in chosen]
     metrics = summary.metrics([(name, result) for name, result in found if result is not None])
     if metrics is not None:
         console.render(metrics)
+    console.note(f"the model of stage {chosen[-1].name} is in {chosen[-1].output_dir}")
 
 
 def load_plan(file: str, overrides: list[str] | None, look_at_files: bool) -> Plan:
@@ -216,6 +228,12 @@ def main() -> None:
     except StepladderError as error:
         console.report(error)
         sys.exit(error.exit_code)
+    except (OSError, RecursionError, OverflowError, UnicodeError, ValueError) as error:
+        if os.environ.get("STEPLADDER_DEBUG"):
+            raise
+        problem = Problem("stepladder", f"{type(error).__name__}: {error}", "STEPLADDER_DEBUG=1 shows where")
+        console.report(PlanError([problem]))
+        sys.exit(PlanError.exit_code)
     except KeyboardInterrupt:
         # typer ends the verbs themselves with 130; this is for the moments around them.
         sys.exit(Interrupted.exit_code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING, TextIO
@@ -44,10 +45,12 @@ def report(error: StepladderError) -> None:
 
 
 def _say(label: str, colour: str, text: str) -> None:
-    sys.stdout.flush()
     start = f"\x1b[{colour}m{label}:\x1b[0m" if _coloured(sys.stderr) else f"{label}:"
     # A message of several lines starts on its own line, so that every `file:line:column` can be clicked.
-    sys.stderr.write(start + ("\n" if "\n" in text else " ") + text + "\n")
+    with contextlib.suppress(OSError):  # a console that is gone must not end a run
+        sys.stdout.flush()
+        sys.stderr.write(start + ("\n" if "\n" in text else " ") + text + "\n")
+        sys.stderr.flush()
 
 
 def _coloured(stream: TextIO) -> bool:

@@ -2,91 +2,73 @@
 
 from __future__ import annotations
 
-import shutil
+import math
+import time
 from pathlib import Path
 
 from stepladder import console, export, past, paths
-from stepladder.commands import evaluate_stage, prepare
-from stepladder.errors import EvidenceError, Interrupted, PlanError, Problem, RunError, StageFailed
-from stepladder.facts import collect, sealed_results
+from stepladder.errors import Interrupted, PlanError, Problem, RunError, StageFailed, StepladderError
+from stepladder.facts import current_events, sealed_results
 from stepladder.journal import Journal
 from stepladder.launch.local import Outcome, StopRequest, launch, stop_requests, variables
-from stepladder.launch.pack import pack_worker
+from stepladder.log_tail import log_tail
 from stepladder.paths import AttemptDirectory, RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.report.progress import Progress
-from stepladder.tasks import StageState, run_identity, stage_state, write_task
-from stepladder.verify import StageVerdict, check_stage, to_json
+from stepladder.side_commands import evaluate_stage, prepare
+from stepladder.tasks import StageState, end_checkpoint, run_identity, stage_state, write_task
+from stepladder.verdicts import conclude, require_evidence
+from stepladder.verify import StageVerdict
 from stepladder_worker import manifest
-from stepladder_worker.contract import TASK_VARIABLE, ContractError, Heartbeat, digest, read, read_json, write_json
+from stepladder_worker.contract import ContractError, Heartbeat, read, write_json
 
-#: Steps a requested stop lies ahead of the last heartbeat, so that no rank has passed it yet.
+#: Steps a requested stop lies ahead of where the training is thought to be, so that no rank has passed it yet.
 STOP_MARGIN_STEPS = 2
-#: Last lines of a stage's log that a failure shows.
-TAIL_LINES = 20
+#: A heartbeat is at most about this old, in seconds, when it is read.
+HEARTBEAT_AGE_SECONDS = 1.5
 
 
 def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = False) -> list[StageVerdict]:
     """Run what is not done yet, in order, and return the verdict of every stage that was asked for.
 
-    Raises PlanError when what is there does not fit the plan, RunError when another engine holds the run,
-    StageFailed, EvidenceError, or Interrupted after a requested stop.
+    Raises PlanError when what is there does not fit the plan or another engine holds the run, RunError when a
+    `prepare` command fails, StageFailed, EvidenceError, or Interrupted after a requested stop.
     """
     directory = RunDirectory(Path(plan.output_dir))
-    chosen = _chosen(plan, only)
+    chosen = [stage for stage in plan.stages if only in (None, stage.name)]
     if fresh:
         past.set_aside(directory, plan, only)
     with past.locked(directory), stop_requests() as request:
-        run_id = run_identity(directory, plan)
-        past.require_unchanged(directory, run_id, plan)
-        open_run(directory, plan, curriculum)
-        journal = Journal(directory.journal)
-        prepare(plan, directory, journal)
-        trained = [_stage(directory, run_id, plan, stage, journal, request) for stage in chosen]
-        return _conclude(directory, plan, only, any(trained))
-
-
-def open_run(directory: RunDirectory, plan: Plan, curriculum: Path) -> None:
-    """Write down the plan and the curriculum, and pack the worker."""
-    write_json(directory.plan, plan.to_json())
-    shutil.copyfile(curriculum, directory.curriculum)
-    pack_worker(directory.worker)
-
-
-def by_hand(plan: Plan, stage: PlannedStage, curriculum: Path) -> dict[str, str]:
-    """Write what a stage needs to be started by hand, and return the environment that its command needs."""
-    directory = RunDirectory(Path(plan.output_dir))
-    with past.locked(directory):
-        run_id = run_identity(directory, plan)
-        past.require_unchanged(directory, run_id, plan)
-        open_run(directory, plan, curriculum)
-        files = write_task(directory, run_id, stage)
-    Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
-    return {**variables(stage.env, stage.launcher.nproc_per_node), TASK_VARIABLE: str(files.task.resolve())}
-
-
-def elsewhere(plan: Plan, stage: PlannedStage) -> dict[str, str]:
-    """The environment that a stage's command will need on another machine; writes nothing."""
-    files = RunDirectory(Path(plan.output_dir)).attempt(stage.index, stage.name, 1)
-    return {**variables(stage.env, stage.launcher.nproc_per_node), TASK_VARIABLE: str(files.task)}
-
-
-def _chosen(plan: Plan, only: str | None) -> list[PlannedStage]:
-    return [stage for stage in plan.stages if only in (None, stage.name)]
+        try:
+            run_id = run_identity(directory, plan)
+            past.require_unchanged(directory, run_id, plan)
+            past.write_down(directory, plan, curriculum)
+            journal = Journal(directory.journal)
+            prepare(plan, directory, journal)
+            trained = [_stage(directory, run_id, plan, stage, journal, request) for stage in chosen]
+            return conclude(directory, plan, chosen, any(trained))
+        except (RunError, OSError) as error:
+            # Ctrl-C also reaches `prepare`, `evaluate` and the reading of checkpoints, which then fail.
+            if request.count and not isinstance(error, StageFailed):
+                raise Interrupted("the run was stopped", hint="the same command continues it") from error
+            raise
 
 
 def _stage(
     directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage, journal: Journal, request: StopRequest
 ) -> bool:
     """Bring one stage to its end; returns whether anything was trained for it."""
+    if request.count:
+        raise Interrupted(f"stopped before stage {stage.name}", hint="the same command continues it")
     state = stage_state(directory, run_id, stage)
     _require_idle(stage, state)
     _seal(stage, state, journal)
     if not state.done:
-        _require_start(stage, state)
+        _require_start(run_id, stage, state)
+        _require_no_later(directory, run_id, plan, stage)
         _train(directory, run_id, plan, stage, journal, request)
-    export.require_model(stage)
-    _require_evidence(directory, plan, stage, journal)
+    _export(stage, journal)
+    require_evidence(directory, stage, None if state.done else journal)
     evaluate_stage(plan, directory, stage, journal)
     return not state.done
 
@@ -95,8 +77,8 @@ def _require_idle(stage: PlannedStage, state: StageState) -> None:
     """A stage that a person started by hand is not trained by two."""
     for attempt in state.attempts:
         if attempt.alive:
-            where = attempt.files.heartbeat
-            raise RunError(f"stage {stage.name} is being trained already, see {where}", hint="wait for it, or end it")
+            text = f"is being trained already, see {attempt.files.heartbeat}"
+            raise PlanError([Problem(f"stage {stage.name}", text, "wait for it, or end it")])
 
 
 def _seal(stage: PlannedStage, state: StageState, journal: Journal) -> None:
@@ -109,7 +91,26 @@ def _seal(stage: PlannedStage, state: StageState, journal: Journal) -> None:
             journal.append("attempt_found", stage=stage.name, **facts)
 
 
-def _require_start(stage: PlannedStage, state: StageState) -> None:
+def _export(stage: PlannedStage, journal: Journal) -> None:
+    """See to the stage's model, once; whether its script ended well is known for attempts that this engine saw."""
+    events = current_events(journal.read(), stage.name)
+    if any(event["event"] == "model_ready" for event in events):
+        return
+    ended = [event for event in events if event["event"] == "attempt_ended"]
+    export.require_model(stage, script_ended_well=bool(ended) and ended[-1].get("exit_code") == 0)
+    journal.append("model_ready", stage=stage.name)
+
+
+def _require_no_later(directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage) -> None:
+    """A stage is not trained again under stages that continued from it: boundaries are never rewritten."""
+    later = [s for s in plan.stages if s.index > stage.index and stage_state(directory, run_id, s).latest is not None]
+    if later:
+        text = f"is not complete, though stage {later[0].name} continued from it"
+        hint = f"`--fresh --stage {stage.name}` sets it and what follows aside and trains them again"
+        raise PlanError([Problem(f"stage {stage.name}", text, hint)])
+
+
+def _require_start(run_id: str, stage: PlannedStage, state: StageState) -> None:
     """The boundary checkpoint is complete, and the stage's directory holds nothing of somebody else."""
     if stage.resume_from is not None and stage.hook:
         found = manifest.problems(Path(stage.resume_from))
@@ -117,8 +118,10 @@ def _require_start(stage: PlannedStage, state: StageState) -> None:
             text = f"starts from {stage.resume_from}, which is not complete: {found[0]}"
             raise PlanError([Problem(f"stage {stage.name}", text, "run the stage before it first")])
     folder = Path(stage.output_dir)
-    foreign = [path.name for path in (*folder.glob("checkpoint-*"), *folder.glob("config.json"))]
-    if foreign and not state.attempts:
+    foreign = [path.name for _, path in manifest.checkpoints(folder) if manifest.owner(path) not in (run_id, None)]
+    if not state.attempts:
+        foreign += [path.name for path in (*folder.glob("checkpoint-*"), *folder.glob("config.json"))]
+    if foreign:
         hint = "give the stage another directory, or set the old one aside with --fresh"
         raise PlanError([Problem(str(folder), f"holds {foreign[0]} of another training", hint)])
 
@@ -165,14 +168,18 @@ def _ask_to_stop(files: AttemptDirectory) -> bool:
         beat = read(Heartbeat, files.heartbeat)
     except ContractError:
         return False
+    if beat.phase == "starting":
+        return False
     console.note("stopping: the training writes a checkpoint first; press Ctrl-C again to end it at once")
-    write_json(files.control, {"stop_step": beat.step + STOP_MARGIN_STEPS})
+    behind = time.time() - beat.time + HEARTBEAT_AGE_SECONDS
+    ahead = math.ceil(behind / beat.step_seconds) if beat.step_seconds else 0
+    write_json(files.control, {"stop_step": beat.step + ahead + STOP_MARGIN_STEPS})
     return True
 
 
-def _why_not_done(stage: PlannedStage, state: StageState, outcome: Outcome, log: Path) -> Interrupted | StageFailed:
+def _why_not_done(stage: PlannedStage, state: StageState, outcome: Outcome, log: Path) -> StepladderError:
     if outcome.stopped:
-        at = f"at checkpoint {state.latest.name}" if state.latest else "before its first checkpoint"
+        at = f"at {state.latest.name}" if state.latest else "before its first checkpoint"
         return Interrupted(f"stage {stage.name} was stopped {at}", hint="the same command continues it")
     result = state.attempts[-1].result
     if result is None:
@@ -181,72 +188,12 @@ def _why_not_done(stage: PlannedStage, state: StageState, outcome: Outcome, log:
         cause = f"{result.error['type']}: {result.error['message']}"
     elif result.status == "untrained":
         cause = f"its script ended with exit code {outcome.exit_code} without training"
+    elif result.status == "complete":
+        cause = f"it ended, but {end_checkpoint(stage)} is not complete"
     else:
         last = result.evidence["steps"]["last"]
         cause = f"it ended with exit code {outcome.exit_code} after step {last} of {stage.end_step}"
     tail = "\n".join(f"  | {line}" for line in log_tail(log))
-    text = cause.split("; hint: ")
-    hint = text[1] if len(text) > 1 else "mend the cause and run the same command again: finished stages are kept"
-    return StageFailed(f"stage {stage.name} failed: {text[0]}\nlog: {log}, its last lines:\n{tail}", hint=hint)
-
-
-def log_tail(log: Path, lines: int = TAIL_LINES) -> list[str]:
-    """Last lines of a log; of a progress bar only what it showed last."""
-    if not log.is_file():
-        return []
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 64 * 1024))
-        text = file.read().decode("utf-8", errors="replace")
-    return [line.rsplit("\r", 1)[-1] for line in text.splitlines() if line.strip()][-lines:]
-
-
-def _require_evidence(directory: RunDirectory, plan: Plan, stage: PlannedStage, journal: Journal) -> None:
-    verdict = check_stage(collect(directory, plan, deep=False, only=stage.name)[0])
-    journal.append("stage_verified", stage=stage.name, **{k: v for k, v in verdict.to_dict().items() if k != "name"})
-    if not verdict.ok:
-        raise evidence_error([verdict])
-
-
-def evidence_error(verdicts: list[StageVerdict]) -> EvidenceError:
-    """Names every failed check of every stage with its figure."""
-    lines = [f"stage {v.name}: {check.name}: {check.detail}" for v in verdicts for check in v.failed]
-    return EvidenceError(
-        "the evidence does not hold\n" + "\n".join(lines),
-        hint="`stepladder verify RUN` shows every check; nothing was deleted",
-    )
-
-
-def _conclude(directory: RunDirectory, plan: Plan, only: str | None, trained: bool) -> list[StageVerdict]:
-    """Read every checkpoint back, unless that was done for these very results."""
-    recorded = _recorded_verdict(directory, plan)
-    if recorded is not None and not trained:
-        console.note(f"{plan.name} is done already, nothing to run")
-        return recorded
-    verdicts = verify_run(directory, plan, only)
-    if not all(verdict.ok for verdict in verdicts):
-        raise evidence_error(verdicts)
-    return verdicts
-
-
-def verify_run(directory: RunDirectory, plan: Plan, only: str | None = None) -> list[StageVerdict]:
-    """Check every stage, reading its checkpoint back; the verdict on a whole run is kept."""
-    verdicts = [check_stage(facts) for facts in collect(directory, plan, deep=True, only=only)]
-    if only is None:
-        write_json(directory.verification, {**to_json(verdicts), "results": _result_digests(directory, plan)})
-    return verdicts
-
-
-def _recorded_verdict(directory: RunDirectory, plan: Plan) -> list[StageVerdict] | None:
-    try:
-        recorded = read_json(directory.verification)
-        if not recorded["ok"] or recorded["results"] != _result_digests(directory, plan):
-            return None
-        return [StageVerdict.from_dict(stage) for stage in recorded["stages"]]
-    except (ContractError, KeyError, TypeError):
-        return None
-
-
-def _result_digests(directory: RunDirectory, plan: Plan) -> dict[str, str]:
-    """What a kept verdict is about: the plan and every manifest."""
-    ends = [Path(stage.output_dir) / f"checkpoint-{stage.end_step}" / manifest.NAME for stage in plan.stages]
-    return {str(path): digest(path) for path in (directory.plan, *ends) if path.is_file()}
+    text, _, hint = cause.partition("; hint: ")
+    default = "mend the cause and run the same command again: finished stages are kept"
+    return StageFailed(f"stage {stage.name} failed: {text}\nlog: {log}, its last lines:\n{tail}", hint=hint or default)

@@ -24,16 +24,17 @@ _TRAINING_FILES = (
 )
 
 
-def require_model(stage: PlannedStage) -> None:
-    """Copy from the end checkpoint what the stage's directory lacks of the model, or has cut short by a crash.
+def require_model(stage: PlannedStage, script_ended_well: bool) -> None:
+    """Copy from the end checkpoint what the stage's directory lacks of the model.
 
-    A file of the same size is left alone: it may be the best model, which the script wrote on purpose. Copies,
-    never links: a script that writes the stage's model again must not reach into the checkpoint.
+    What a script wrote is its own (the best model, another precision) and left alone, unless the script did not end
+    well: then a file may be cut short, and all are written again. Copies, never links: a script that writes the
+    stage's model again must not reach into the checkpoint.
     """
-    folder = Path(stage.output_dir)
-    for source in _model_files(end_checkpoint(stage)):
-        target = folder / source.relative_to(end_checkpoint(stage))
-        if not target.is_file() or target.stat().st_size < source.stat().st_size:
+    checkpoint = end_checkpoint(stage)
+    for source in _model_files(checkpoint):
+        target = Path(stage.output_dir) / source.relative_to(checkpoint)
+        if not (target.is_file() and script_ended_well):
             _copy(source, target)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from stepladder.errors import RunError
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
+from stepladder.plan import PlannedStage
 from stepladder.tasks import Attempt, end_checkpoint, known_identity, stage_state
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, StageResult, read_json
@@ -84,12 +85,11 @@ class StageFacts:
         return any(name.startswith(("global_step", "optimizer_")) for name in files)
 
 
-def collect(run: RunDirectory, plan: Plan, deep: bool, only: str | None = None) -> list[StageFacts]:
-    """Facts of every stage, or of one. Raises PlanError when there is no run, RunError when its interpreter
+def collect(run: RunDirectory, stages: Sequence[PlannedStage], deep: bool) -> list[StageFacts]:
+    """Facts of stages. Raises PlanError when there is no run, RunError when its interpreter
     cannot read."""
     run_id = known_identity(run)
     events = Journal(run.journal).read()
-    stages = [stage for stage in plan.stages if only is None or stage.name == only]
     inspected = _inspect(run, stages) if deep else {}
     return [_facts(run, run_id, stage, events, inspected) for stage in stages]
 
@@ -117,18 +117,30 @@ def _facts(
 def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:
     """Digest of each attempt's result when it ended or was first found, from the journal."""
     return {
-        int(event["attempt"]): str(event["result"])
-        for event in events
-        if event["event"] in ("attempt_ended", "attempt_found") and event.get("stage") == stage and event.get("result")
+        event["attempt"]: str(event["result"])
+        for event in current_events(events, stage)
+        if event["event"] in ("attempt_ended", "attempt_found")
+        if event.get("result") and isinstance(event.get("attempt"), int)
     }
+
+
+def current_events(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """Events of a stage since it was last set aside."""
+    current: list[dict[str, Any]] = []
+    for event in events:
+        if event["event"] == "set_aside" and stage in event.get("stages", ()):
+            current = []
+        elif event.get("stage") == stage:
+            current.append(event)
+    return current
 
 
 def _segments(attempts: list[Attempt], stage: PlannedStage) -> list[Segment]:
     """Walk back from the attempt that reached the end to the one that started the stage."""
     usable = [
-        Segment(attempt, attempt.result, int(attempt.result.evidence["start"]["global_step"]))
+        Segment(attempt, attempt.result, start)
         for attempt in attempts
-        if attempt.result is not None and attempt.result.evidence.get("start")
+        if attempt.result is not None and (start := _start_of(attempt.result)) is not None
     ]
     complete = [segment for segment in usable if segment.result.status == "complete"]
     if not complete:
@@ -144,6 +156,12 @@ def _segments(attempts: list[Attempt], stage: PlannedStage) -> list[Segment]:
             break
         chain.insert(0, earlier[-1])
     return chain
+
+
+def _start_of(result: StageResult) -> int | None:
+    start = result.evidence.get("start")
+    step = start.get("global_step") if isinstance(start, dict) else None
+    return step if isinstance(step, int) else None
 
 
 def _states_before(stage: PlannedStage, segments: list[Segment]) -> list[dict[str, Any] | None]:
@@ -189,9 +207,10 @@ def _on_disk(checkpoint: Path, inspected: dict[str, Any] | None) -> OnDisk | Non
     )
 
 
-def _inspect(run: RunDirectory, stages: list[PlannedStage]) -> dict[str, Any]:
+def _inspect(run: RunDirectory, stages: Sequence[PlannedStage]) -> dict[str, Any]:
     """Let each interpreter of the run read its stages' last checkpoints: one process an interpreter."""
-    pack_worker(run.worker)
+    if not run.worker.is_file():
+        pack_worker(run.worker)
     found: dict[str, Any] = {}
     existing = [stage for stage in stages if end_checkpoint(stage).is_dir()]
     for python in dict.fromkeys(stage.python for stage in existing):

@@ -1,4 +1,4 @@
-"""The one file that knows Hugging Face's argument names, their kinds, and how they differ between versions.
+"""Hugging Face's arguments: what Stepladder understands of them, their values, and how they differ between versions.
 
 Names and defaults are those of `transformers.TrainingArguments` (5.23; 4.46 where they differ). Reads no file and
 imports nothing of transformers.
@@ -6,12 +6,14 @@ imports nothing of transformers.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from stepladder.hf_names import CHOICES, OPTIMIZERS, SWITCHES
 from stepladder_worker.schedule import Curve, warmup_steps
 
 #: Kinds of the arguments that Stepladder itself has to understand.
@@ -43,7 +45,20 @@ _SWITCHES = {"dataloader_drop_last", "logging_first_step", "load_best_model_at_e
 _WORDS = {"optim", "logging_strategy", "save_strategy", "eval_strategy", "evaluation_strategy", "metric_for_best_model"}
 UNDERSTOOD = _FRACTIONS | _WHOLES | _SWITCHES | _WORDS
 
-_MINIMUM = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "learning_rate": 0, "warmup_ratio": 0}
+_MINIMUM = {
+    "per_device_train_batch_size": 1,
+    "per_device_eval_batch_size": 1,
+    "gradient_accumulation_steps": 1,
+    "torch_empty_cache_steps": 1,
+    **dict.fromkeys(
+        ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "seed", "data_seed"), 0
+    ),
+    **dict.fromkeys(("warmup_ratio", "warmup_steps", "logging_steps", "save_steps", "eval_steps"), 0),
+    **dict.fromkeys(("label_smoothing_factor", "dataloader_num_workers"), 0),
+}
+_BELOW_1 = ("adam_beta1", "adam_beta2", "warmup_ratio")
+#: How like a known optimizer an unknown one must be to be refused: versions to come may know more.
+_OPTIMIZER_LIKENESS = 0.8
 
 #: Arguments that shape the learning rate over the steps.
 SCHEDULE_ARGS = ("learning_rate", "warmup_steps", "warmup_ratio", "lr_scheduler_type", "lr_scheduler_kwargs")
@@ -63,8 +78,8 @@ JSON_ARGS = ("deepspeed", "fsdp_config")
 
 #: What Stepladder decides itself, and how a person says it instead.
 OWNED = {
-    "max_steps": "max_steps is cumulative: use `steps` (of this stage) or `until_step` (cumulative) of the stage",
-    "num_train_epochs": "a stage ends at a step: use `steps` or `until_step` of the stage",
+    "max_steps": "max_steps is cumulative: use `steps` (relative) or `until_step` (cumulative) of the stage",
+    "num_train_epochs": "a stage ends at a step: use `steps` (relative) or `until_step` (cumulative) of the stage",
     "output_dir": "use `output_dir` or `stage_dir` of the curriculum",
     "model_name_or_path": "use `model_name_or_path` of the curriculum; a later stage starts from the one before",
     "resume_from_checkpoint": "a stage resumes from the one before it; remove this line",
@@ -98,17 +113,31 @@ def understood(name: str, value: Any) -> Any:
             raise ValueError(f"found {value!r}, expected a {'whole ' if name in _WHOLES else ''}number")
         if number < _MINIMUM.get(name, -math.inf):
             raise ValueError(f"found {value!r}, expected at least {_MINIMUM[name]}")
-        if name == "warmup_ratio" and number >= 1:
-            raise ValueError(f"found {value!r}, expected a share of the steps below 1")
+        if name in _BELOW_1 and number >= 1:
+            raise ValueError(f"found {value!r}, expected a number below 1")
         return number
     if name in _SWITCHES:
-        switch = _SWITCH.get(str(value).lower())
-        if switch is None:
-            raise ValueError(f"found {value!r}, expected true or false")
-        return switch
+        return _switch(value)
     if not isinstance(value, str):
         raise ValueError(f"found {value!r}, expected a word")
     return value
+
+
+def check(name: str, value: Any) -> None:
+    """Raise ValueError, with what was found and expected, where `value` is none that the argument can have.
+
+    Arguments of the script's own pass.
+    """
+    if name in CHOICES and value not in CHOICES[name]:
+        raise ValueError(f"found {_found(value)}, expected one of {', '.join(CHOICES[name])}")
+    if name in SWITCHES:
+        _switch(value)
+    elif name in UNDERSTOOD:
+        understood(name, value)
+    if name == "optim" and value not in OPTIMIZERS:
+        close = difflib.get_close_matches(str(value), OPTIMIZERS, n=1, cutoff=_OPTIMIZER_LIKENESS)
+        if close:
+            raise ValueError(f"unknown optimizer {value!r}, did you mean `{close[0]}`?")
 
 
 def in_force(args: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,6 +224,17 @@ _SWITCH = {"true": True, "yes": True, "t": True, "y": True, "1": True} | {
     "n": False,
     "0": False,
 }
+
+
+def _switch(value: Any) -> bool:
+    switch = _SWITCH.get(str(value).lower())
+    if switch is None:
+        raise ValueError(f"found {value!r}, expected true or false")
+    return switch
+
+
+def _found(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _number(value: Any) -> int | float | None:

@@ -37,16 +37,16 @@ class Interpreter:
     scripts: dict[str, tuple[str, str] | None]
 
 
-def ask(curriculum: Curriculum) -> dict[str, Interpreter]:
-    """Every stage's interpreter by stage name; stages that share one, with the same module path, share the answer."""
+def ask(curriculum: Curriculum) -> list[Interpreter]:
+    """Every stage's interpreter in order; stages that share one, with the same module path, share the answer."""
     groups: dict[tuple[str, str | None], list[str]] = {}
-    keys: dict[str, tuple[str, str | None]] = {}
+    keys: list[tuple[str, str | None]] = []
     for stage in curriculum.stages:
         path = environment_of(curriculum, stage).get("PYTHONPATH")
-        keys[stage.name] = (interpreter_of(curriculum, stage), path)
-        groups.setdefault(keys[stage.name], []).append(script_of(curriculum, stage))
+        keys.append((interpreter_of(curriculum, stage), path))
+        groups.setdefault(keys[-1], []).append(script_of(curriculum, stage))
     answers = {key: _ask(*key, list(dict.fromkeys(scripts))) for key, scripts in groups.items()}
-    return {name: answers[key] for name, key in keys.items()}
+    return [answers[key] for key in keys]
 
 
 def _ask(python: str, module_path: str | None, scripts: list[str]) -> Interpreter:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import copy
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from stepladder import check_args, checks, yaml_source
-from stepladder.errors import CurriculumError
+from stepladder.errors import CurriculumError, Problem
 from stepladder.spec import Curriculum, Evaluate, HandoverSpec, Launcher, Prepare, Stage
 from stepladder.yaml_source import DataPath, Document, Finding, suggestion
 
@@ -25,33 +28,86 @@ _EXPECTED = {
     "model_type": "a mapping",
     "too_short": "at least one entry",
 }
-_SEE = "docs/curriculum.md lists every key"
+_SEE = "docs/curriculum.md describes every field"
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A sound curriculum and the document that knows where its values were written."""
+    """A curriculum file as it was read, sound or not.
 
-    curriculum: Curriculum
+    Attributes:
+        document: knows where its values were written.
+        refused: what is wrong with the overrides.
+        findings: what is wrong with the curriculum.
+        understood: the curriculum, or where it is wrong what is left of it without its mistakes: good for a look at
+            the files it names, never for a plan. None when too little is left.
+    """
+
     document: Document
+    refused: tuple[Problem, ...]
+    findings: tuple[Finding, ...]
+    understood: Curriculum | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether the curriculum can be planned."""
+        return not self.refused and not self.findings
+
+    @property
+    def curriculum(self) -> Curriculum:
+        """The sound curriculum; raises CurriculumError with every problem of one that is not."""
+        if not self.sound or self.understood is None:
+            raise CurriculumError(self.problems())
+        return self.understood
+
+    def problems(self, others: Iterable[Finding] = ()) -> list[Problem]:
+        """Everything that is wrong, `others` as well, in the order of the file; one of them at least has a hint."""
+        # Stages that share a setting find the same fault in it.
+        found = [*self.refused, *self.document.problems(dict.fromkeys((*self.findings, *others)))]
+        if found and not any(problem.hint for problem in found):
+            found[0] = replace(found[0], hint=_SEE)
+        return found
 
 
 def load(file: str, overrides: Sequence[str] = ()) -> Loaded:
     """Read a curriculum, with `KEY=VALUE` overrides applied.
 
-    Raises CurriculumError with every problem that the file and the overrides show.
+    Raises CurriculumError only for a file that is no YAML mapping; other mistakes are in what it returns.
     """
     document = yaml_source.read(file)
-    problems = document.override(overrides)
+    refused = document.override(overrides)
     findings = [*checks.findings(document.data), *check_args.findings(document.data)]
+    understood: Curriculum | None
     try:
-        curriculum = Curriculum.model_validate(document.data)
+        understood = Curriculum.model_validate(document.data)
     except ValidationError as error:
         findings += _spec_findings(error)
-    problems += document.problems(findings)
-    if problems:
-        raise CurriculumError(problems)
-    return Loaded(curriculum, document)
+        understood = _without_mistakes(document.data, error)
+    return Loaded(document, tuple(refused), tuple(findings), understood)
+
+
+#: For what is required and wrong, so that the rest can be looked at: values that lead to no file.
+_STAND_INS = {"name": "unnamed", "model_name_or_path": "unnamed", "output_dir": "unnamed"}
+
+
+def _without_mistakes(data: Mapping[str, Any], error: ValidationError) -> Curriculum | None:
+    rest = copy.deepcopy(dict(data))
+    for details in error.errors(include_url=False):
+        _drop(rest, tuple(details["loc"]))
+    for index, (_, stage) in enumerate(checks.stages(rest), 1):
+        stage.setdefault("name", f"stage-{index}")
+    try:
+        return Curriculum.model_validate(_STAND_INS | rest)
+    except ValidationError:
+        return None
+
+
+def _drop(data: Any, path: DataPath) -> None:
+    """Remove the key at `path`, or the one above it where the path ends in a list."""
+    keys = [depth for depth, key in enumerate(path) if isinstance(key, str)]
+    for step in path[: keys[-1]]:
+        data = data[step]
+    data.pop(path[keys[-1]], None)
 
 
 def _spec_findings(error: ValidationError) -> Iterator[Finding]:
@@ -71,10 +127,16 @@ def _spec_findings(error: ValidationError) -> Iterator[Finding]:
 def _wrong_value(path: DataPath, details: ErrorDetails) -> Finding:
     found = _describe(details["input"])
     hint = None
-    if details["type"] == "string_type" and isinstance(details["input"], (bool, int, float)):
+    if details["type"] == "greater_than_equal" and path[-1] in ("steps", "until_step"):
+        hint = "`steps` counts this stage alone, `until_step` from the start of the curriculum"
+    elif details["type"] == "string_type" and isinstance(details["input"], (bool, int, float)):
         hint = "quote it to make it text"
     elif details["type"] == "int_type" and isinstance(details["input"], str) and details["input"].isdecimal():
         hint = "a number is written without quotes"
+    elif details["type"] == "literal_error":
+        choices = re.findall(r"'([^']+)'", details["ctx"]["expected"])
+        close = difflib.get_close_matches(str(details["input"]), choices, n=1)
+        hint = f"did you mean `{close[0]}`?" if close else None
     words = [str(key) for key in path if isinstance(key, str)]
     return Finding(path, f"`{words[-1]}`: found {found}, expected {_expected(details)}", hint)
 

@@ -44,7 +44,7 @@ class RunDirectory:
 
     @property
     def identity(self) -> Path:
-        """Run id, name and time of creation."""
+        """Run id and name."""
         return self.root / "run.json"
 
     @property

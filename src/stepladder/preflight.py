@@ -7,36 +7,46 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stepladder import hf_args, interpreters
 from stepladder.checks import contains
-from stepladder.errors import PlanError
+from stepladder.errors import CurriculumError, PlanError
 from stepladder.interpreters import Interpreter
 from stepladder.parse import Loaded
 from stepladder.plan import Plan, PlannedStage
-from stepladder.resolve import make_plan, module_of
+from stepladder.resolve import make_plan, module_of, script_of
+from stepladder.spec import Curriculum, Stage
 from stepladder.yaml_source import DataPath, Finding
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".yaml")
+#: Where people keep their own models; `FOLDER/name` could be an id of the hub otherwise.
+_FOLDERS = ("runs", "models", "model", "checkpoints", "checkpoint", "ckpt", "ckpts", "output", "outputs", "weights")
 #: What holds an optimizer's state: single process and DDP, FSDP, DeepSpeed.
 _OPTIMIZER_STATE = ("optimizer.pt", "optimizer.bin", "optimizer_0", "global_step*")
 
 
 def checked_plan(loaded: Loaded, look_at_files: bool = True) -> Plan:
-    """The plan of a curriculum; raises PlanError with every missing or unfit thing it names.
+    """The plan of a curriculum.
 
-    With `look_at_files` False it plans for another machine: nothing is looked for, versions are not known.
+    Raises CurriculumError with everything that is wrong with the curriculum and what it names, or PlanError with
+    every missing or unfit thing that a sound one names. With `look_at_files` False it plans for another machine:
+    nothing is looked for, versions are not known, and the interpreter is whatever `python` is there.
     """
     if not look_at_files:
-        return make_plan(loaded.curriculum)
-    answers = interpreters.ask(loaded.curriculum)
-    versions = {name: answer.versions.get("transformers") for name, answer in answers.items()}
+        return make_plan(loaded.curriculum, interpreter="python")
+    if loaded.understood is None:
+        raise CurriculumError(loaded.problems())
+    answers = interpreters.ask(loaded.understood)
+    look = _Preflight(loaded, loaded.understood, answers)
+    if not loaded.sound:
+        raise CurriculumError(loaded.problems(look.findings()))
+    versions = {stage.name: said.versions.get("transformers") for stage, said in look.stages()}
     plan = make_plan(loaded.curriculum, versions)
-    problems = loaded.document.problems(_unique(_Preflight(loaded, plan, answers).findings()))
+    problems = loaded.problems([*look.findings(), *_Directories(loaded, plan).findings()])
     if problems:
         raise PlanError(problems)
     return plan
@@ -45,47 +55,124 @@ def checked_plan(loaded: Loaded, look_at_files: bool = True) -> Plan:
 def hub_models(plan: Plan) -> list[str]:
     """Models that are taken for ids of the Hugging Face hub, which nobody looked for."""
     model = plan.stages[0].model
-    return [] if _is_local(model) or Path(model).exists() else [model]
-
-
-def _unique(findings: Iterator[Finding]) -> list[Finding]:
-    return list(dict.fromkeys(findings))
+    return [] if _is_local_model(model) else [model]
 
 
 @dataclass(frozen=True)
 class _Preflight:
+    """What can be looked at without a plan, so also where the curriculum has mistakes elsewhere."""
+
     loaded: Loaded
-    plan: Plan
-    answers: dict[str, Interpreter]
+    curriculum: Curriculum
+    answers: list[Interpreter]
+
+    def stages(self) -> Iterator[tuple[Stage, Interpreter]]:
+        return zip(self.curriculum.stages, self.answers, strict=True)
 
     def findings(self) -> Iterator[Finding]:
         yield from self._model()
-        yield from self._directories()
-        for stage in self.plan.stages:
-            yield from self._interpreter(stage)
-            yield from self._script(stage)
-            yield from self._json_configs(stage)
-            yield from self._data(stage)
-            yield from self._checkpoint(stage)
+        for index, (stage, answer) in enumerate(self.stages()):
+            args = hf_args.merged(self.curriculum.args, stage.args)
+            yield from self._interpreter(index, answer)
+            yield from self._script(index, script_of(self.curriculum, stage), answer)
+            yield from self._json_configs(index, args)
+            yield from self._data(index, args)
 
     def _model(self) -> Iterator[Finding]:
-        model = self.plan.stages[0].model
-        if self._prepared(model) or not (_is_local(model) or Path(model).exists()):
+        model = self.curriculum.model_name_or_path
+        if "$" in model or self._prepared(model) or not _is_local_model(model):
             return
         here: DataPath = ("model_name_or_path",)
         if not Path(model).is_dir():
-            hint = "a relative path starts at the working directory; --no-files plans for a machine that has the files"
+            hint = self._hint(model, "--no-files plans for a machine that has the files")
             yield Finding(here, f"no directory {model}, expected a model", hint)
         elif not (Path(model) / "config.json").is_file():
             hint = "a model's directory has a config.json beside its weights"
             yield Finding(here, f"{model} has no config.json, expected a model", hint)
 
-    def _directories(self) -> Iterator[Finding]:
-        """Through links two names can be one directory; the names themselves were compared by `checks.py`."""
+    def _interpreter(self, index: int, answer: Interpreter) -> Iterator[Finding]:
+        here = self._where(index, "python")
+        if answer.trouble is not None:
+            if "$" not in answer.python:
+                text = f"interpreter {answer.python}: {answer.trouble}, expected a Python with torch and transformers"
+                yield Finding(here, text, self._hint(answer.python, "give the path of the environment's `bin/python`"))
+            return
+        missing = [package for package in ("torch", "transformers") if not answer.versions.get(package)]
+        if missing:
+            text = f"interpreter {answer.python} has no {' and no '.join(missing)}, expected both"
+            yield Finding(here, text, f"install them there: {answer.python} -m pip install {' '.join(missing)}")
+
+    def _script(self, index: int, script: str, answer: Interpreter) -> Iterator[Finding]:
+        trouble, module = answer.scripts.get(script), module_of(script)
+        if trouble is None or "$" in script or (module is None and self._prepared(script)):
+            return
+        place, reason = trouble
+        if place != script:
+            hint = f"{answer.python} compiles it before anything starts: correct it, or give the `python` it is for"
+            yield Finding(self._where(index, "script"), f"script {place}: {reason}, expected Python", hint)
+            return
+        hint = self._hint(script) if module is None else f"install it there: {answer.python} -m {module} must find it"
+        yield Finding(self._where(index, "script"), f"script {script}: {reason}, expected a training script", hint)
+
+    def _json_configs(self, index: int, args: Mapping[str, Any]) -> Iterator[Finding]:
+        for name in hf_args.JSON_ARGS:
+            value = args.get(name)
+            if isinstance(value, str) and not self._prepared(value):
+                trouble = _json_trouble(value)
+                if trouble:
+                    hint = self._hint(value, "the file, or JSON itself, holds one object: {...}")
+                    text = f"`{name}`: {trouble}, expected a JSON object"
+                    yield Finding(self._where(index, "args", name), text, hint)
+
+    def _data(self, index: int, args: Mapping[str, Any]) -> Iterator[Finding]:
+        for name in hf_args.DATA_ARGS:
+            value = args.get(name)
+            for path in value if isinstance(value, list) else [value]:
+                if isinstance(path, str) and _is_data_path(path) and not self._exists(path):
+                    text = f"`{name}`: nothing at {path}, expected data"
+                    hint = self._hint(path, "`prepare` can make what is missing")
+                    yield Finding(self._where(index, "args", name), text, hint)
+
+    def _hint(self, path: str, otherwise: str | None = None) -> str:
+        """What to do about a path with nothing there: it may lie beside the curriculum."""
+        folder = Path(self.loaded.document.name).parent
+        start = "a relative path starts at the working directory"
+        if not Path(path).exists() and folder != Path() and (folder / path).exists():
+            return f"{start}, and {folder / path} is there: cd {folder}"
+        return f"{start}; {otherwise}" if otherwise else start
+
+    def _where(self, index: int, *keys: str) -> DataPath:
+        """Where a setting of the stage with that index (from 0) is written: in the stage, else in the curriculum."""
+        own: DataPath = ("stages", index, *keys)
+        return own if own in self.loaded.document.values or own in self.loaded.document.overridden else keys
+
+    def _prepared(self, path: str) -> bool:
+        """Whether a `prepare` command makes this path, something in it, or what it lies in."""
+        path = os.path.normpath(path)
+        made = [os.path.normpath(command.creates) for command in self.curriculum.prepare]
+        return any(contains(folder, path) or contains(path, folder) for folder in made)
+
+    def _exists(self, path: str) -> bool:
+        place = _at_home(path)
+        if self._prepared(path) or place.exists():
+            return True
+        return "*" in path and any(place.parent.glob(place.name))
+
+
+@dataclass(frozen=True)
+class _Directories:
+    """What the stages of a plan write, and what they start from."""
+
+    loaded: Loaded
+    plan: Plan
+
+    def findings(self) -> Iterator[Finding]:
         run = os.path.realpath(self.plan.output_dir)
         here: DataPath = ("stage_dir",) if self.loaded.curriculum.stage_dir else ("output_dir",)
+        yield from _not_a_directory(("output_dir",), self.plan.output_dir)
         seen: dict[str, str] = {}
         for stage in self.plan.stages:
+            # Through links two names can be one directory; the names themselves were compared by `checks.py`.
             folder = os.path.realpath(stage.output_dir)
             if folder in seen:
                 text = f"stages `{seen[folder]}` and `{stage.name}` both write {folder}, expected one directory each"
@@ -93,74 +180,43 @@ class _Preflight:
             elif contains(folder, run):
                 text = f"stage `{stage.name}` writes {folder}, which is or holds the run directory, expected its own"
                 yield Finding(here, text, "the directory of a stage is a link")
+            else:
+                yield from _not_a_directory(here, stage.output_dir)
             seen.setdefault(folder, stage.name)
+            yield from _checkpoint(stage)
 
-    def _interpreter(self, stage: PlannedStage) -> Iterator[Finding]:
-        answer, here = self.answers[stage.name], self._where(stage, "python")
-        if answer.trouble is not None:
-            text = f"interpreter {answer.python}: {answer.trouble}, expected a Python with torch and transformers"
-            yield Finding(here, text, "give the path of the environment's `bin/python`")
-            return
-        missing = [package for package in ("torch", "transformers") if not answer.versions.get(package)]
-        if missing:
-            text = f"interpreter {answer.python} has no {' and no '.join(missing)}, expected both"
-            yield Finding(here, text, f"install them there: {answer.python} -m pip install {' '.join(missing)}")
 
-    def _script(self, stage: PlannedStage) -> Iterator[Finding]:
-        trouble = self.answers[stage.name].scripts.get(stage.script)
-        if trouble is None or (module_of(stage.script) is None and self._prepared(stage.script)):
-            return
-        place, reason = trouble
-        expected = "expected a training script" if place == stage.script else "expected Python"
-        hint = "a relative path starts at the working directory" if module_of(stage.script) is None else None
-        yield Finding(self._where(stage, "script"), f"script {place}: {reason}, {expected}", hint)
+def _not_a_directory(here: DataPath, folder: str) -> Iterator[Finding]:
+    """The run directory or a stage's is made where it is missing, but never where a file is."""
+    there = next((place for place in (Path(folder), *Path(folder).parents) if place.exists()), Path())
+    if not there.is_dir():
+        yield Finding(here, f"{there} is a file, expected a directory", "move the file away, or name another directory")
 
-    def _json_configs(self, stage: PlannedStage) -> Iterator[Finding]:
-        for name in hf_args.JSON_ARGS:
-            value = stage.args.get(name)
-            if isinstance(value, str) and not self._prepared(value):
-                trouble = _json_trouble(value)
-                if trouble:
-                    yield Finding(self._where(stage, "args", name), f"`{name}`: {trouble}, expected a JSON object")
 
-    def _data(self, stage: PlannedStage) -> Iterator[Finding]:
-        for name in hf_args.DATA_ARGS:
-            value = stage.args.get(name)
-            for path in value if isinstance(value, list) else [value]:
-                if isinstance(path, str) and _is_data_path(path) and not self._exists(path):
-                    text = f"`{name}`: nothing at {path}, expected data"
-                    hint = "a relative path starts at the working directory; `prepare` can make what is missing"
-                    yield Finding(self._where(stage, "args", name), text, hint)
+def _checkpoint(stage: PlannedStage) -> Iterator[Finding]:
+    if stage.resume_from is None or stage.handover.optimizer != "keep":
+        return
+    folder = Path(stage.resume_from)
+    if folder.is_dir() and not any(found for name in _OPTIMIZER_STATE for found in folder.glob(name)):
+        text = f"stage `{stage.name}` starts from {folder}, which has no optimizer state, expected optimizer.pt"
+        hint = "train the stage before it again with complete checkpoints, or say `handover: {optimizer: reset}`"
+        yield Finding(("stages", stage.index - 1), text, hint)
 
-    def _checkpoint(self, stage: PlannedStage) -> Iterator[Finding]:
-        if stage.resume_from is None or stage.handover.optimizer != "keep":
-            return
-        folder = Path(stage.resume_from)
-        if folder.is_dir() and not any(found for name in _OPTIMIZER_STATE for found in folder.glob(name)):
-            text = f"stage `{stage.name}` starts from {folder}, which has no optimizer state, expected optimizer.pt"
-            hint = "train the stage before it again with complete checkpoints, or say `handover: {optimizer: reset}`"
-            yield Finding(("stages", stage.index - 1), text, hint)
 
-    def _where(self, stage: PlannedStage, *keys: str) -> DataPath:
-        """Where a setting is written: in the stage, else in the curriculum."""
-        own: DataPath = ("stages", stage.index - 1, *keys)
-        return own if own in self.loaded.document.values or own in self.loaded.document.overridden else keys
-
-    def _prepared(self, path: str) -> bool:
-        """Whether a `prepare` command makes this path, something in it, or what it lies in."""
-        path = os.path.normpath(path)
-        made = [os.path.normpath(command.creates) for command in self.plan.prepare]
-        return any(contains(folder, path) or contains(path, folder) for folder in made)
-
-    def _exists(self, path: str) -> bool:
-        if self._prepared(path) or Path(path).exists():
-            return True
-        return "*" in path and any(Path(path).parent.glob(Path(path).name))
+def _at_home(path: str) -> Path:
+    """Where a script finds a path that it is given: a leading `~` is left to it."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - Path.expanduser raises for a user who is not known
 
 
 def _is_local(text: str) -> bool:
     """`org/name` may be an id of the hub; more slashes, or a start that no id has, make a path."""
     return text.startswith(("/", ".", "~")) or text.count("/") > 1
+
+
+def _is_local_model(model: str) -> bool:
+    """Whether a model is looked for on this machine: what begins with a folder that is here, or that is no one's id."""
+    first, slash, _ = model.partition("/")
+    return _is_local(model) or Path(model).exists() or (bool(slash) and (first in _FOLDERS or Path(first).is_dir()))
 
 
 def _is_data_path(text: str) -> bool:
@@ -173,7 +229,7 @@ def _json_trouble(value: str) -> str | None:
     if not value.lstrip().startswith("{"):
         place = value
         try:
-            text = Path(value).read_text("utf-8")
+            text = _at_home(value).read_text("utf-8")
         except FileNotFoundError:
             return f"no file {value}"
         except (OSError, UnicodeDecodeError) as error:

@@ -6,10 +6,12 @@ library only, Python 3.10 and newer. Reads a JSON list of scripts on stdin, prin
 
 from __future__ import annotations
 
+import difflib
 import importlib.machinery
 import importlib.metadata
 import importlib.util
 import json
+import pkgutil
 import platform
 import sys
 import warnings
@@ -73,8 +75,20 @@ def _locate(module: str) -> Path | None:
     if spec is not None and spec.submodule_search_locations is not None:
         spec = _below(spec, f"{module}.__main__")
     if spec is None:
-        raise LookupError(f"no module `{module}` in this interpreter")
+        raise LookupError(f"no module `{module}` in this interpreter{_alike(parts)}")
     return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
+
+
+def _alike(parts: list[str]) -> str:
+    """`, did you mean `x.y`?` where the parents are there and have a module of a like name."""
+    spec = _top_level(parts[0])
+    for depth in range(2, len(parts)):
+        spec = _below(spec, ".".join(parts[:depth]))
+    if len(parts) == 1 or spec is None or spec.submodule_search_locations is None:
+        return ""
+    known = [found.name for found in pkgutil.iter_modules(list(spec.submodule_search_locations))]
+    close = difflib.get_close_matches(parts[-1], known, n=1)
+    return f", did you mean `{'.'.join([*parts[:-1], *close])}`?" if close else ""
 
 
 def _top_level(name: str) -> importlib.machinery.ModuleSpec | None:

@@ -27,6 +27,11 @@ def changes(before: PlannedStage, now: PlannedStage) -> tuple[str, ...]:
 def warnings(schedule: str, stages: Sequence[PlannedStage]) -> tuple[str, ...]:
     """What may go wrong, in the order of the stages."""
     found = [text for stage in stages for text in _of_stage(stage)]
+    if not all(stage.hook for stage in stages):
+        found.append(
+            "hook: false: the worker only observes; stages are not made to continue, and `run` stops where "
+            "the evidence does not hold"
+        )
     for before, now in itertools.pairwise(stages):
         found += _of_boundary(schedule, before, now)
     return tuple(dict.fromkeys(found))

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 from pydantic_core import PydanticCustomError
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
@@ -30,6 +30,14 @@ PathText = Annotated[Text, AfterValidator(os.path.expanduser)]
 
 #: A stage's name is part of file names, so it may not leave the run directory.
 StageName = Annotated[str, AfterValidator(_stage_name)]
+
+
+def _as_text(value: Any) -> Any:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+#: The value of an environment variable; `CUDA_VISIBLE_DEVICES: 0` needs no quotes.
+EnvText = Annotated[str, BeforeValidator(_as_text)]
 
 Args = dict[str, JsonValue]
 
@@ -86,7 +94,7 @@ class Stage(_Model):
     """Global optimizer step at which this stage ends, counted from the start of the curriculum."""
     args: Args = Field(default_factory=dict)
     """Arguments of the script in this stage, over those of the curriculum; null takes one away."""
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[str, EnvText] = Field(default_factory=dict)
     """Environment variables of this stage, over those of the curriculum."""
     script: PathText | None = None
     """Training script of this stage: a path or `module:NAME`."""
@@ -115,7 +123,7 @@ class Curriculum(_Model):
     """Interpreter that trains; left out, the one that runs Stepladder."""
     launcher: Launcher = Field(default_factory=Launcher)
     """Processes of every stage."""
-    env: dict[str, str] = Field(default_factory=dict)
+    env: dict[str, EnvText] = Field(default_factory=dict)
     """Environment variables of every stage."""
     args: Args = Field(default_factory=dict)
     """Arguments of the script, with the names of Hugging Face's TrainingArguments and the script's own."""

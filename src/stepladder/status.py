@@ -18,7 +18,8 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class StageStatus:
-    """One stage: state is "done", "running", "interrupted" (was started, can go on) or "waiting"."""
+    """One stage: state is "done", "running", "interrupted" or "failed" (both go on with the
+    same command), or "waiting"."""
 
     index: int
     name: str
@@ -30,13 +31,14 @@ class StageStatus:
     loss: float | None
 
 
-def load_plan(run: RunDirectory) -> Plan:
+def plan_of(run: RunDirectory) -> Plan:
     """The plan a run was started with. Raises PlanError when the directory has none."""
     try:
         return Plan.from_json(read_json(run.plan))
     except (ContractError, KeyError, TypeError, ValueError) as error:
         hint = "name the output_dir of a run, or its curriculum file"
-        raise PlanError([Problem(str(run.root), f"no run with a readable plan: {error}", hint)]) from None
+        text = f"its plan cannot be read: {error}" if run.plan.exists() else "no run here (no plan.json)"
+        raise PlanError([Problem(str(run.root), text, hint)]) from None
 
 
 def run_status(run: RunDirectory, plan: Plan) -> list[StageStatus]:
@@ -60,8 +62,9 @@ def _stage_status(stage: PlannedStage, state: StageState, at_work: bool) -> Stag
         word, step = "done", stage.end_step
     elif at_work or (last is not None and last.alive):
         word, step = "running", beat.step if beat is not None else stage.start_step
-    elif state.attempts:
-        word, step = "interrupted", _step_of(state.latest, stage.start_step)
+    elif last is not None:
+        failed = last.result is not None and last.result.status in ("failed", "untrained")
+        word, step = "failed" if failed else "interrupted", _step_of(state.latest, stage.start_step)
     else:
         word, step = "waiting", stage.start_step
     loss = beat.loss if beat is not None else None

@@ -109,7 +109,8 @@ def known_identity(run: RunDirectory, name: str | None = None) -> str:
         run_id, found = str(data["run_id"]), data["name"]
     except (ContractError, KeyError) as error:
         hint = "start it with `stepladder run FILE`"
-        raise PlanError([Problem(str(run.root), f"not a run directory: {error}", hint)]) from None
+        text = f"its run.json cannot be read: {error}" if run.identity.exists() else "not a run directory (no run.json)"
+        raise PlanError([Problem(str(run.root), text, hint)]) from None
     if name is not None and found != name:
         hint = "give this curriculum another output_dir, or start anew with --fresh"
         text = f"it belongs to the run {found!r}, this curriculum is {name!r}"

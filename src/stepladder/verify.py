@@ -68,9 +68,17 @@ def check_stage(facts: StageFacts) -> StageVerdict:
     finished = _finished(facts)
     checks = [finished]
     if facts.segments:
-        checks += [check(facts) for check in CHECKS]
+        checks += [_decided(check, facts) for check in CHECKS]
     step = facts.on_disk.global_step if facts.on_disk is not None else None
     return StageVerdict(facts.stage.name, step, facts.stage.end_step, checks)
+
+
+def _decided(check: Callable[[StageFacts], Check], facts: StageFacts) -> Check:
+    """A check that cannot read its record fails by name: whoever cut the record must not end the verdict."""
+    try:
+        return check(facts)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        return Check(check.__name__.removeprefix("_"), False, f"the record is incomplete: {error!r}")
 
 
 def _finished(facts: StageFacts) -> Check:
@@ -81,8 +89,7 @@ def _finished(facts: StageFacts) -> Check:
     last = facts.attempts[-1].result
     why = "the last attempt left no evidence: was it started by the plan's command?"
     if last is not None:
-        message = last.error["message"] if last.error else "the script ended"
-        why = f"last attempt: {last.status}, trained {last.evidence['steps']['count']} steps: {message}"
+        why = f"last attempt: {last.status}" + (f": {last.error['message']}" if last.error else "")
     return Check("finished", False, why)
 
 
@@ -101,7 +108,8 @@ def _evidence(facts: StageFacts) -> Check:
     last = facts.segments[-1].result.evidence
     if facts.manifest is not None and last["end"] != facts.manifest.state:
         return Check("evidence", False, "the result and the manifest of the last checkpoint tell different states")
-    return Check("evidence", True, f"run {facts.run_id[:8]}, {len(facts.segments)} record(s) sealed and consistent")
+    count = sum(segment.attempt.number in facts.sealed for segment in facts.segments)
+    return Check("evidence", True, f"run {facts.run_id[:8]}, {len(facts.segments)} record(s), {count} sealed")
 
 
 def _global_step(facts: StageFacts) -> Check:
@@ -130,6 +138,12 @@ def _checkpoint(facts: StageFacts) -> Check:
         return Check("checkpoint", False, f"no checkpoint-{facts.stage.end_step} with a manifest")
     if facts.on_disk.problems:
         return Check("checkpoint", False, "; ".join(facts.on_disk.problems[:3]))
+    held = facts.manifest
+    if (held.run_id, held.stage, held.global_step) != (facts.run_id, facts.stage.name, facts.stage.end_step):
+        found = f"run {held.run_id}, stage {held.stage}, step {held.global_step}"
+        return Check("checkpoint", False, f"its manifest is of {found}")
+    if not held.files:
+        return Check("checkpoint", False, "its manifest names no file")
     if not facts.on_disk.deep:
         return Check("checkpoint", True, f"{len(facts.manifest.files)} files complete (sizes)")
     disagreement = _manifest_disagreement(facts)
@@ -150,7 +164,13 @@ def _manifest_disagreement(facts: StageFacts) -> str | None:
     if disk.non_finite:
         return f"{len(disk.non_finite)} tensors are not finite, first {disk.non_finite[0]}"
     values = Counter(disk.weights.values())
-    lost = [n for n, value in state["weights"].items() if disk.weights.get(n, value) != value or not values[value]]
+    # An adapter's checkpoint has the trained weights alone; frozen ones count where they were saved.
+    trained = set(state["optimizer_names"])
+    lost = [
+        name
+        for name, value in state["weights"].items()
+        if disk.weights.get(name, value) != value or (not values[value] and name in trained)
+    ]
     if lost:
         return f"weights of {len(lost)} parameters differ from the manifest, first {lost[0]}"
     names = state["optimizer_names"]
@@ -190,8 +210,10 @@ def _optimizer(facts: StageFacts) -> Check:
         if problem:
             return Check("optimizer", False, problem)
     start, end = facts.segments[0].evidence["start"], facts.segments[-1].evidence["end"]
+    if not end["moments"] and any(group.get("momentum") != 0 for group in facts.segments[-1].evidence["groups"]):
+        return Check("optimizer", False, "this optimizer shows no state, so that it went on is not proven")
     if not end["counters"]:
-        return Check("optimizer", True, "this optimizer keeps no step counters; moments compared")
+        return Check("optimizer", True, f"no step counters; moments of {len(end['moments'])} parameters compared")
     gains = {name: count - start["counters"].get(name, 0) for name, count in end["counters"].items()}
     steps = facts.stage.end_step - facts.stage.start_step
     if max(gains.values()) != steps:
@@ -259,7 +281,8 @@ def _hyper_parameters(facts: StageFacts) -> Check:
             found = [group[name] for group in groups if name in group]
             if found and wanted not in found:
                 return Check("hyper_parameters", False, f"{name} of the optimizer was {found}, the stage says {wanted}")
-    return Check("hyper_parameters", True, f"{len(facts.stage.in_force)} stated values in force")
+    seen = [name for name in facts.stage.in_force if name in facts.segments[0].evidence["arguments"]]
+    return Check("hyper_parameters", True, f"{len(seen)} stated values in force")
 
 
 def _expected_of_groups(in_force: dict[str, Any]) -> dict[str, Any]:
@@ -273,54 +296,75 @@ def _expected_of_groups(in_force: dict[str, Any]) -> dict[str, Any]:
     return expected
 
 
+_BATCH_ARGUMENTS = {"per_device_train_batch_size": "per_device", "gradient_accumulation_steps": "accumulation"}
+
+
 def _batches(facts: StageFacts) -> Check:
-    """No micro-batch was larger than the stage's batch size, and there were as many as steps x accumulation."""
-    size = facts.stage.in_force.get("per_device_train_batch_size")
-    accumulation = facts.stage.in_force.get("gradient_accumulation_steps", 1)
+    """Micro-batches as large as stated, and as many as the steps need, short accumulation at an epoch's end counted."""
     seen: Counter[int] = Counter()
     for segment in facts.segments:
-        seen.update({int(k): v for k, v in segment.evidence["batch_sizes"].items()})
-        count, steps = sum(segment.evidence["batch_sizes"].values()), segment.evidence["steps"]["count"]
-        # An attempt that was cut short has the micro-batches of the step it was in.
-        started = steps if segment is facts.segments[-1] else steps + 1
-        if not steps <= count <= started * accumulation:
-            return Check("batches", False, f"{count} micro-batches in {steps} steps, expected {accumulation} a step")
-    largest = max(seen, default=0)
-    if size is not None and largest > size:
-        return Check("batches", False, f"micro-batches of {largest} samples, the stage says {size}")
-    return Check("batches", True, f"{sum(seen.values())} micro-batches of {largest} sample(s)")
+        evidence = segment.evidence
+        used, stated = evidence["batch"], facts.stage.in_force
+        for name, key in _BATCH_ARGUMENTS.items():
+            if name in stated and stated[name] != used[key]:
+                return Check("batches", False, f"{name} was {used[key]}, the stage says {stated[name]}")
+        sizes = {int(size): count for size, count in evidence["batch_sizes"].items()}
+        seen.update(sizes)
+        first = segment.start - facts.stage.data_start_step
+        steps, found = evidence["steps"]["count"], sum(sizes.values())
+        # Passes over an iterable data set end anywhere, and the loop then drops what it had accumulated.
+        if evidence["data"]["batches"]:
+            expected = _micro_batches(first + steps, evidence) - _micro_batches(first, evidence)
+            # An attempt that was cut short has the micro-batches of the step it was in.
+            spare = 0 if segment is facts.segments[-1] else used["accumulation"]
+            if not expected <= found <= expected + spare:
+                return Check("batches", False, f"{found} micro-batches in {steps} steps, expected {expected}")
+        samples = evidence["data"]["length"]
+        if max(sizes, default=0) != used["per_device"] and (samples is None or samples >= used["per_device"]):
+            size = max(sizes, default=0)
+            return Check("batches", False, f"largest micro-batch has {size} samples, expected {used['per_device']}")
+    return Check("batches", True, f"{sum(seen.values())} micro-batches of {max(seen, default=0)} sample(s)")
+
+
+def _micro_batches(position: int, evidence: dict[str, Any]) -> int:
+    """Micro-batches of the first `position` optimizer steps over the data: the last step of an epoch may be short."""
+    accumulation, an_epoch = evidence["batch"]["accumulation"], evidence["data"]["batches"]
+    epochs, rest = divmod(position, _steps_per_epoch(evidence))
+    return int(epochs * an_epoch + min(an_epoch, rest * accumulation))
+
+
+def _steps_per_epoch(evidence: dict[str, Any]) -> int:
+    return max(1, -(-int(evidence["data"]["batches"]) // int(evidence["batch"]["accumulation"])))
 
 
 def _data_position(facts: StageFacts) -> Check:
     """Fresh data start at their first sample, continued or interrupted ones at the very next."""
-    segment = facts.segments[0]
-    data = segment.evidence["data"]
-    if not data["first_batches"] or not data["batches"]:
-        return Check("data_position", True, "not recorded for an iterable data set")
-    accumulation = facts.stage.in_force.get("gradient_accumulation_steps", 1)
-    steps_per_epoch = max(1, -(-data["batches"] // accumulation))
     for segment in facts.segments:
         data = segment.evidence["data"]
-        position = segment.start - facts.stage.data_start_step
-        expected = (position // steps_per_epoch, position % steps_per_epoch * accumulation)
+        if not data["first_batches"] or not data["batches"]:
+            return Check("data_position", True, "not recorded for an iterable data set")
+        position, steps = segment.start - facts.stage.data_start_step, _steps_per_epoch(segment.evidence)
+        accumulation = segment.evidence["batch"]["accumulation"]
+        expected = (position // steps, position % steps * accumulation)
         first = data["first_batches"][0]["position"]
         epoch = expected[0] if data["epoch"] is None else data["epoch"]
+        if data["length"] != facts.segments[0].evidence["data"]["length"]:
+            lengths = f"{facts.segments[0].evidence['data']['length']} and {data['length']}"
+            return Check("data_position", False, f"attempts of one stage had data of {lengths} samples")
         if (epoch, first) != expected:
-            return Check(
-                "data_position",
-                False,
-                f"started at epoch {epoch}, batch {first}; expected epoch {expected[0]}, batch {expected[1]}",
-            )
-    first = facts.segments[0].evidence["data"]
-    where = f"epoch {first['epoch'] or 0}, batch {first['first_batches'][0]['position']}"
-    return Check(
-        "data_position", True, f"{facts.stage.handover.data} data start at {where} of {first['length']} samples"
-    )
+            found = f"started at epoch {epoch}, batch {first}"
+            return Check("data_position", False, f"{found}; expected epoch {expected[0]}, batch {expected[1]}")
+    data = facts.segments[0].evidence["data"]
+    where = f"epoch {data['epoch'] or 0}, batch {data['first_batches'][0]['position']}"
+    detail = f"{facts.stage.handover.data} data start at {where} of {data['length']} samples"
+    reason = data["inexact"]
+    went_on = any(segment.start > facts.stage.data_start_step for segment in facts.segments)
+    return Check("data_position", True, f"{detail}; not exact: {reason}" if reason and went_on else detail)
 
 
 def _best_metric(facts: StageFacts) -> Check:
     start = facts.segments[0].evidence["best_metric"]["start"]
-    return Check("best_metric", start is None, f"{start} at the start, expected none of another stage")
+    return Check("best_metric", start is None, "none at the start" if start is None else f"{start} of another stage")
 
 
 def _finite(facts: StageFacts) -> Check:

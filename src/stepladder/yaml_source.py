@@ -17,6 +17,9 @@ from stepladder.errors import CurriculumError, Problem
 #: Where a value lies in the data: keys of mappings and indices (from 0) of lists.
 DataPath = tuple[str | int, ...]
 
+_BEGINNING = "start with `name:`, `model_name_or_path:`, `output_dir:` and `stages:`"
+_TEXT_FILE = "give the path of a curriculum file: YAML, saved as UTF-8"
+
 _TAG = "tag:yaml.org,2002:"
 #: Dates stay the text they were written as: no argument of a script is a date object.
 _TEXT_TAGS = (_TAG + "str", _TAG + "timestamp")
@@ -61,6 +64,11 @@ class Document:
         for depth in range(len(path), -1, -1):
             if path[:depth] in self.overridden:
                 return f"--set {self.overridden[path[:depth]]}"
+        if path not in self.values:
+            # A key that the file does not have may have been begun by an override of something in it.
+            for below, key in self.overridden.items():
+                if below[: len(path)] == path:
+                    return f"--set {key}"
         line, column = self._position(path, at_key)
         return f"{self.name}:{line}:{column}"
 
@@ -130,8 +138,7 @@ def read(file: str) -> Document:
         raise CurriculumError([_syntax(file, error)]) from None
     if not isinstance(node, MappingNode):
         found = "an empty file" if node is None else "a list" if isinstance(node, SequenceNode) else "a single value"
-        hint = "start with `name:`, `model_name_or_path:`, `output_dir:` and `stages:`"
-        raise CurriculumError([Problem(f"{file}:1:1", f"found {found}, expected a curriculum", hint)])
+        raise CurriculumError([Problem(f"{file}:1:1", f"found {found}, expected a curriculum", _BEGINNING)])
     document = Document(file)
     reader = _Reader(document)
     document.data = reader.value(node, ())
@@ -191,6 +198,9 @@ class _Reader:
                 self.findings.append(Finding(here, text, f"remove one of the two `{name}`", at_key=True))
             written[name] = key
             result[name] = self.value(value, here)
+            if isinstance(value, ScalarNode) and value.start_mark.index == value.end_mark.index:
+                # An empty value is marked where the next token begins, lines below it perhaps.
+                self.document.values[here] = self.document.keys[here]
         return result
 
     def _merge(self, node: Node, path: DataPath, result: dict[str, Any]) -> None:
@@ -229,18 +239,20 @@ def _unreadable(file: str, error: Exception) -> Problem:
     if isinstance(error, FileNotFoundError):
         return Problem(file, "no such file, expected a curriculum", "give the path of a curriculum file")
     if isinstance(error, UnicodeDecodeError):
-        return Problem(file, f"found a byte that is not UTF-8 at offset {error.start}, expected UTF-8 text")
+        return Problem(file, f"found a byte that is not UTF-8 at offset {error.start}, expected UTF-8 text", _TEXT_FILE)
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return Problem(file, f"cannot be read ({reason}), expected a curriculum")
+    return Problem(file, f"cannot be read ({reason}), expected a curriculum", _TEXT_FILE)
 
 
 def _syntax(file: str, error: YAMLError) -> Problem:
     if not isinstance(error, MarkedYAMLError) or error.problem_mark is None:
-        return Problem(file, f"not YAML: {str(error).splitlines()[0]}")
+        return Problem(file, f"not YAML: {str(error).splitlines()[0]}", _TEXT_FILE)
     mark = error.problem_mark
     place = f"{file}:{mark.line + 1}:{mark.column + 1}"
     if "'\\t'" in str(error.problem):
         return Problem(place, "found a tab, expected spaces", "YAML is indented with spaces")
+    if "<document start>" in str(error.problem):
+        return Problem(place, "not YAML: expected a mapping, `key: value` in every line", _BEGINNING)
     text = " ".join(filter(None, [error.context, str(error.problem)]))
     hint = "look at this line and the one before it: a bracket, a quote, a colon or the indentation"
     return Problem(place, f"not YAML: {text}", hint)

@@ -10,11 +10,21 @@ import ctypes
 import os
 import signal
 import sys
+import time
 import traceback
 from pathlib import Path
 
 from stepladder_worker import hook, runner, session
-from stepladder_worker.contract import EXIT_CONTRACT, TASK_VARIABLE, ContractError, StageTask, digest, read
+from stepladder_worker.contract import (
+    EXIT_CONTRACT,
+    TASK_VARIABLE,
+    ContractError,
+    Heartbeat,
+    StageTask,
+    digest,
+    read,
+    write_json,
+)
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -42,6 +52,9 @@ def main(argv: list[str]) -> int:
 def _train(stage: session.Session, argv: list[str]) -> int:
     """Run the script; its result is written however it ends."""
     hook.install()
+    if stage.rank == 0:
+        beat = Heartbeat(os.getpid(), stage.true_step, stage.task.end_step, None, None, time.time(), "starting")
+        write_json(stage.task.heartbeat_path, beat.to_dict(), durable=False)
     try:
         runner.run_script(argv)
     except SystemExit as ended:

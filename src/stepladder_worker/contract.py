@@ -131,8 +131,11 @@ class StageResult:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StageResult:
-        """Raises ContractError on another version, another kind, or missing or unknown fields."""
-        return cls(**_checked(cls, data, "stage_result"))
+        """Raises ContractError on another version, another kind, or missing, unknown or misshapen fields."""
+        values = _checked(cls, data, "stage_result")
+        if not isinstance(values["evidence"], dict) or not isinstance(values["error"], (dict, type(None))):
+            raise ContractError("stage_result: evidence or error is no object")
+        return cls(**values)
 
 
 @dataclass(frozen=True)

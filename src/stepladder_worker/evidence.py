@@ -35,7 +35,14 @@ class Evidence:
         self.loaded: dict[str, Any] = {"weights": None, "optimizer": None, "rng": None, "random_state": None}
         self.steps: dict[str, Any] = {"first": None, "last": None, "count": 0}
         self.lr: dict[str, Any] = {"checked": 0, "mismatched": 0, "mismatches": [], "logged": [], "bases": []}
-        self.data: dict[str, Any] = {"length": None, "batches": None, "epoch": None, "first_batches": []}
+        self.data: dict[str, Any] = {
+            "length": None,
+            "batches": None,
+            "epoch": None,
+            "inexact": None,
+            "first_batches": [],
+        }
+        self.batch: dict[str, int] = {"per_device": 0, "accumulation": 0}
         self.batch_sizes: Counter[int] = Counter()
         self.shapes: dict[str, dict[str, list[int]]] = {}
         self.arguments: dict[str, Any] = {}
@@ -116,6 +123,7 @@ class Evidence:
             "steps": self.steps,
             "lr": self.lr,
             "data": self.data,
+            "batch": self.batch,
             "batch_sizes": {str(size): count for size, count in sorted(self.batch_sizes.items())},
             "shapes": self.shapes,
             "arguments": self.arguments,

@@ -6,6 +6,7 @@ manifests and evidence. Nothing is unpickled beyond torch's `weights_only` types
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pickle
 from pathlib import Path
@@ -90,8 +91,12 @@ def _optimizer(checkpoint: Path, errors: list[str]) -> list[dict[str, Any]] | No
     loaded = _load(path, errors) if path.exists() else None
     if loaded is None:
         return None
-    order = [index for group in loaded["param_groups"] for index in group["params"]]
-    entries = [snapshot.state_entry(loaded["state"].get(index, {})) for index in order]
+    try:
+        order = [index for group in loaded["param_groups"] for index in group["params"]]
+        entries = [snapshot.state_entry(loaded["state"].get(index, {})) for index in order]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        errors.append(f"optimizer.pt is no optimizer state: {error!r}")
+        return None
     return [{"moments": moments, "counter": counter} for moments, counter in entries]
 
 
@@ -105,7 +110,9 @@ def _rng(checkpoint: Path, errors: list[str]) -> dict[str, str] | None:
 
 def _load(path: Path, errors: list[str]) -> Any:
     try:
-        with torch.serialization.safe_globals(_RNG_TYPES):
+        # torch before 2.5 has no allow-list: what needs one is then reported as unreadable.
+        allowed = getattr(torch.serialization, "safe_globals", lambda types: contextlib.nullcontext())
+        with allowed(_RNG_TYPES):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         errors.append(f"{path.name}: {str(error).splitlines()[0]}")

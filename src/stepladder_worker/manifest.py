@@ -59,6 +59,14 @@ def read(checkpoint: Path) -> Manifest:
     return Manifest(**data)
 
 
+def owner(checkpoint: Path) -> str | None:
+    """Id of the run that completed a checkpoint; None for one without a readable manifest."""
+    try:
+        return read(checkpoint).run_id
+    except ContractError:
+        return None
+
+
 def problems(checkpoint: Path, deep: bool = False) -> list[str]:
     """Why a checkpoint is not complete; empty when it is. `deep` compares checksums, not only sizes."""
     try:

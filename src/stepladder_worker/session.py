@@ -35,7 +35,9 @@ class Session:
         loaded: the manifest of `checkpoint`.
         trainer: the Trainer whose `train()` runs the stage; None before.
         true_step: global step of the loaded checkpoint, while the loop is shown its data position instead.
-        stopping: a stop was asked for and a checkpoint for it is being written.
+        ending: training ends after this step, with a checkpoint.
+        stopping: it ends because a stop was asked for, before the stage's end.
+        epoch_over: the loop has left its last epoch.
         saved_steps: global steps whose checkpoint this process has completed.
     """
 
@@ -47,7 +49,7 @@ class Session:
         self.evidence = Evidence(task, task_digest, self.rank)
         self.evidence.world_size = self.world_size
         self.trainer: Any = None
-        self.stopping = False
+        self.ending = self.stopping = self.epoch_over = False
         self.saved_steps: set[int] = set()
         self.checkpoint = self._resume_point() if task.hook else None
         self.loaded = None if self.checkpoint is None else self._checked_manifest(self.checkpoint)

@@ -24,7 +24,7 @@ _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 #: Seconds between two looks at the processes.
 POLL_SECONDS = 0.2
 #: Seconds that a training asked to stop has for its checkpoint, before it is ended.
-STOP_GRACE_SECONDS = 120.0
+STOP_GRACE_SECONDS = 600.0
 
 
 class StopRequest:
@@ -39,12 +39,18 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """SIGINT and SIGTERM are counted instead of raising, inside this block (main thread only)."""
+    """SIGINT, SIGTERM and SIGHUP are counted instead of raising, inside this block (main thread only).
+
+    A SIGHUP that is ignored (nohup) stays ignored.
+    """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield request
     finally:
@@ -77,6 +83,7 @@ def launch(
     for a checkpoint and returns False when there is nothing to save yet. `tick` is called a few times a second.
     """
     _become_subreaper()
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
     started, asked_at, stopped = time.monotonic(), 0.0, False
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab", buffering=0) as output:
@@ -94,31 +101,36 @@ def launch(
                 if request.count and not asked_at:
                     asked_at, stopped = time.monotonic(), True
                     if not ask_to_stop():
-                        end_processes(task_file)
+                        end_processes(task_file, before)
                 if asked_at and (request.count > 1 or time.monotonic() - asked_at > STOP_GRACE_SECONDS):
-                    end_processes(task_file)
+                    end_processes(task_file, before)
                 tick()
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(POLL_SECONDS)
         finally:
-            end_processes(task_file)
+            end_processes(task_file, before)
             process.wait()
     return Outcome(process.returncode, time.monotonic() - started, stopped)
 
 
-def end_processes(task_file: Path) -> None:
-    """Kill every descendant that works on this task. The ranks have sessions of their own, so a signal to the
-    launcher's group would miss them; they are known by the task in their environment."""
-    victims = [child for child in psutil.Process().children(recursive=True) if _works_on(child, task_file)]
-    for victim in victims:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
-    psutil.wait_procs(victims, timeout=10)
+def end_processes(task_file: Path, before: set[int]) -> None:
+    """Kill every descendant that is not one of `before` or works on this task.
+
+    The ranks have sessions of their own, so a signal to the launcher's group would miss them; and what a script
+    starts may have cleaned its environment. This process is a subreaper, so all of them are its descendants.
+    """
+    while victims := [p for p in psutil.Process().children(recursive=True) if _is_ours(p, task_file, before)]:
+        for victim in victims:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                victim.kill()
+        psutil.wait_procs(victims, timeout=10)
 
 
-def _works_on(process: psutil.Process, task_file: Path) -> bool:
+def _is_ours(process: psutil.Process, task_file: Path, before: set[int]) -> bool:
     try:
-        return process.environ().get(TASK_VARIABLE) == str(task_file)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return process.pid not in before or process.environ().get(TASK_VARIABLE) == str(task_file)
     except (psutil.Error, OSError):
         return False
 

@@ -16,14 +16,22 @@ def plan_report(plan: Plan) -> RenderableType:
     return Group(_heading(plan), _stages(plan), _details(plan), *(f"warning: {text}" for text in plan.warnings))
 
 
-def _heading(plan: Plan) -> str:
+def _heading(plan: Plan) -> RenderableType:
     total = plan.stages[-1].end_step
-    return f"{plan.name}: {len(plan.stages)} stages, {total} steps, schedule {plan.schedule}\nruns in {plan.output_dir}"
+    table = Table.grid(padding=(0, 1))
+    table.add_row("in", plan.output_dir)
+    for script in dict.fromkeys(stage.script for stage in plan.stages):
+        table.add_row("script", script)
+    for command in plan.prepare:
+        table.add_row("prepare", " ".join(command.run))
+    if plan.evaluate is not None:
+        table.add_row("evaluate", " ".join(plan.evaluate.run))
+    return Group(f"{plan.name}: {len(plan.stages)} stages, {total} steps, schedule {plan.schedule}", table)
 
 
 def _stages(plan: Plan) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for title in ("stage", "steps", "starts from", "LR", "batch", "samples"):
+    for title in ("stage", "steps", "from", "LR", "batch", "samples"):
         table.add_column(title, overflow="fold", justify="right" if title == "samples" else "left")
     for stage in plan.stages:
         batch = stage.batch
@@ -31,7 +39,7 @@ def _stages(plan: Plan) -> Table:
             f"{stage.index} {stage.name}",
             f"{stage.start_step} -> {stage.end_step}",
             _start(plan, stage),
-            f"{number(stage.lr_start)} -> {number(stage.lr_end)}",
+            _learning_rate(stage),
             f"{batch.per_device}x{batch.accumulation}x{batch.processes} = {batch.samples}",
             str(stage.samples),
         )
@@ -45,14 +53,26 @@ def _details(plan: Plan) -> Table:
     table = Table.grid(padding=(0, 1))
     for stage in plan.stages:
         title = f"{stage.index} {stage.name}"
-        table.add_row("", "")
-        table.add_row(title, f"from    {stage.resume_from or stage.model}")
-        table.add_row("", f"data    {_data(stage)}")
-        table.add_row("", f"writes  {stage.output_dir}")
+        table.add_row("")
+        table.add_row(title, "from", stage.resume_from or stage.model)
+        table.add_row("", "data", _data(stage))
+        table.add_row("", "writes", stage.output_dir)
         for line in stage.changes or (("the same as before",) if stage.index > 1 else ()):
-            table.add_row("", f"change  {line}")
-    table.add_row("", "")
+            table.add_row("", "change", line)
+    table.add_row("")
     return table
+
+
+def _learning_rate(stage: PlannedStage) -> str:
+    """At both ends, and at the peak where it is higher than both: `0 -> 0.001 -> 0`."""
+    shown = [stage.lr_start, stage.lr_end]
+    curve = stage.curve
+    if curve is not None:
+        peak_step = curve.offset + curve.warmup_steps
+        if stage.start_step < peak_step < stage.end_step:
+            peak = curve.lr(peak_step)
+            shown[1:1] = [peak] if all(lr is not None and lr < peak for lr in shown) else []
+    return " -> ".join(map(number, shown))
 
 
 def _start(plan: Plan, stage: PlannedStage) -> str:

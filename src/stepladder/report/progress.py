@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from pathlib import Path
@@ -25,7 +26,7 @@ class Progress:
         """Say which stage starts and where its output goes."""
         again = f", attempt {attempt}" if attempt > 1 else ""
         span = f"steps {self.stage.start_step} -> {self.stage.end_step}"
-        self._say(f"stage {self.stage.index}/{len(self.plan.stages)} {self.stage.name}: {span}{again}; log {log}")
+        _write(f"stage {self.stage.index}/{len(self.plan.stages)} {self.stage.name}: {span}{again}; log {log}\n")
 
     def tick(self) -> None:
         """Show the newest heartbeat, if it says anything new."""
@@ -36,24 +37,24 @@ class Progress:
         line = self._line(beat)
         if self.terminal:
             if line != self.shown:
-                sys.stderr.write(f"\r\x1b[K{line}")
-                sys.stderr.flush()
+                _write(f"\r\x1b[K{line}")
                 self.shown = line
             return
         done = (beat.step - self.stage.start_step) / (self.stage.end_step - self.stage.start_step)
         due = time.monotonic() - self.shown_at >= QUIET_SECONDS
         if line != self.shown and (due or int(done * 10) > self.shown_tenth):
-            self._say(line)
+            _write(line + "\n")
             self.shown, self.shown_at, self.shown_tenth = line, time.monotonic(), int(done * 10)
 
     def close(self) -> None:
         """End the changing line."""
         self.tick()
         if self.terminal and self.shown:
-            sys.stderr.write("\n")
+            _write("\n")
 
     def _line(self, beat: Heartbeat) -> str:
-        parts = [f"  {self.stage.name}: step {beat.step}/{self.stage.end_step} of {self.plan.stages[-1].end_step}"]
+        whole = self.plan.stages[-1].end_step
+        parts = [f"  {self.stage.name}: step {beat.step} of {self.stage.end_step} ({whole} in all)"]
         if beat.loss is not None:
             parts.append(f"loss {beat.loss:.4f}")
         if beat.step_seconds:
@@ -63,9 +64,11 @@ class Progress:
             parts.append(beat.phase)
         return ", ".join(parts)
 
-    @staticmethod
-    def _say(line: str) -> None:
-        sys.stderr.write(line + "\n")
+
+def _write(text: str) -> None:
+    """A console that is gone (a closed pipe, a lost connection) must not end the training."""
+    with contextlib.suppress(OSError):
+        sys.stderr.write(text)
         sys.stderr.flush()
 
 

@@ -44,7 +44,8 @@ def details(verdicts: list[StageVerdict]) -> RenderableType:
     """Every check of every stage with its figure."""
     tables = []
     for verdict in verdicts:
-        title = f"{verdict.name}: step {verdict.global_step} of {verdict.expected_step}"
+        reached = "-" if verdict.global_step is None else verdict.global_step
+        title = f"{verdict.name}: step {reached} of {verdict.expected_step}"
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False)
         for check in verdict.checks:
             table.add_row(_word(check), check.name, check.detail)

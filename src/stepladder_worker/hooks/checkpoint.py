@@ -7,6 +7,7 @@ from typing import Any
 
 from stepladder_worker import manifest, session, snapshot
 from stepladder_worker.hooks.record import require_finite_loss
+from stepladder_worker.hooks.rng import evaluates_epochs
 
 
 class CheckpointHook:
@@ -20,6 +21,20 @@ class CheckpointHook:
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._limit, self.args.save_total_limit = self.args.save_total_limit, None
         return super().train(*args, **kwargs)  # type: ignore[misc]
+
+    def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Trap 6: a checkpoint where training ends, whatever the saving strategy says (`no`, `best`, `epoch`).
+
+        With an evaluation after each epoch it is written after that one, as the Trainer does: the evaluation draws
+        random numbers and may find the best model.
+        """
+        output = super()._maybe_log_save_evaluate(*args, **kwargs)  # type: ignore[misc]
+        stage = session.current()
+        due = stage.epoch_over or not evaluates_epochs(self.args)
+        if stage.ending and due and int(self.state.global_step) not in stage.saved_steps:
+            model = args[2] if len(args) > 2 else kwargs["model"]
+            self._save_checkpoint(model, args[3] if len(args) > 3 else kwargs["trial"])
+        return output
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         stage = session.current()
@@ -40,7 +55,12 @@ class CheckpointHook:
     def _rotate(self, stage: session.Session, newest: Path) -> None:
         best = self.state.best_model_checkpoint
         kept = {newest, *([Path(best)] if best else [])}
-        older = [path for _, path in sorted(manifest.checkpoints(newest.parent)) if path not in kept]
+        own = [path for _, path in sorted(manifest.checkpoints(newest.parent)) if _is_own(path, stage)]
+        older = [path for path in own if path not in kept]
         for path in older[: max(0, len(older) + len(kept) - self._limit)]:
             stage.evidence.note(f"deleting {path.name} (save_total_limit {self._limit})")
             manifest.discard(path)
+
+
+def _is_own(checkpoint: Path, stage: session.Session) -> bool:
+    return manifest.owner(checkpoint) in (stage.task.run_id, None)

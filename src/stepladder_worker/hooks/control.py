@@ -1,4 +1,4 @@
-"""Steers the training loop: the true step at its start, a checkpoint at its end or at a requested stop."""
+"""Steers the training loop: the true step at its start, its end at the planned step or at a requested stop."""
 
 from __future__ import annotations
 
@@ -23,12 +23,16 @@ class ControlCallback(TrainerCallback):  # type: ignore[misc]
                 setattr(stage.trainer, counter, stage.true_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Trap 6: a checkpoint at the planned end whatever `save_steps` says."""
+        """End at the planned step, or at a requested stop. CheckpointHook sees to the checkpoint."""
         stage = session.current()
         if state.global_step >= stage.task.end_step:
-            control.should_save = control.should_training_stop = True
+            stage.ending = control.should_training_stop = True
         elif _stop_requested(stage.task.control_path, state.global_step):
-            stage.stopping = control.should_save = control.should_training_stop = True
+            stage.ending = stage.stopping = control.should_training_stop = True
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Also called when training stops within an epoch: the last chance to save."""
+        session.current().epoch_over = True
 
 
 def _stop_requested(control_path: str, step: int) -> bool:

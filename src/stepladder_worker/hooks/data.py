@@ -16,18 +16,34 @@ from stepladder_worker import session
 class DataHook:
     """Lets the training data loader's batch sampler record and skip."""
 
+    args: Any
+
     def get_train_dataloader(self) -> Any:
+        from torch.utils.data import IterableDataset  # by now the script has imported torch
+
         loader = super().get_train_dataloader()  # type: ignore[misc]
-        sampler = getattr(loader, "batch_sampler", None)
         stage = session.current()
-        if sampler is None:
+        sampler = getattr(loader, "batch_sampler", None)
+        if isinstance(loader.dataset, IterableDataset) or sampler is None:
             stage.evidence.note("the data set is iterable: which samples came first is not recorded")
             return loader
         # A DataLoader forbids a new batch sampler because its batch_size would then be wrong. Ours changes neither
         # the batches nor their size. accelerate keeps the loader that really iterates as `base_dataloader`.
         object.__setattr__(getattr(loader, "base_dataloader", loader), "batch_sampler", RecordedBatches(sampler))
-        stage.evidence.data.update(length=len(loader.dataset), batches=len(sampler))
+        inexact = _inexact(getattr(sampler, "sampler", sampler), bool(self.args.dataloader_persistent_workers))
+        stage.evidence.data.update(length=len(loader.dataset), batches=len(sampler), inexact=inexact)
         return loader
+
+
+def _inexact(sampler: Any, persistent_workers: bool) -> str | None:
+    """Why going on within these data is not the uninterrupted order to the bit; None when it is."""
+    from torch.utils.data import SequentialSampler
+
+    if persistent_workers:
+        return "persistent data workers draw a seed that an uninterrupted run does not draw"
+    if hasattr(sampler, "epoch") or isinstance(sampler, SequentialSampler):
+        return None
+    return f"{type(sampler).__name__} draws its order from the random state at the start of an epoch"
 
 
 class RecordedBatches:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from stepladder_worker import fingerprint, manifest, session, snapshot
-from stepladder_worker.hooks.record import RecordCallback
+from stepladder_worker.hooks.record import RecordCallback, record_start
 from stepladder_worker.losses import Losses
 
 #: Hyper-parameters of a parameter group that are recorded at the first step.
@@ -25,6 +25,7 @@ class ObserveHook:
     model: Any
     optimizer: Any
     state: Any
+    _train_batch_size: int
     _step_seen: int | None = None
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -64,22 +65,36 @@ class ObserveHook:
     def _before_step(self, step: int) -> None:
         stage = session.current()
         evidence, curve, groups = stage.evidence, stage.task.curve, self.optimizer.param_groups
-        if evidence.steps["count"] == 0:
+        if evidence.start is None:
+            record_start(stage)
+            evidence.batch = {
+                "per_device": int(self._train_batch_size),
+                "accumulation": int(self.args.gradient_accumulation_steps),
+            }
             evidence.groups = [{key: group[key] for key in GROUP_KEYS if key in group} for group in groups]
             evidence.lr["bases"] = [float(group.get("initial_lr", group["lr"])) for group in groups]
         planned = None if curve is None else [base * curve.factor(step) for base in evidence.lr["bases"]]
-        evidence.learning_rates(step, [float(group["lr"]) for group in groups], planned)
+        used = [float(group["lr"]) for group in groups]
+        evidence.learning_rates(step, used, planned)
+        if stage.task.hook and planned is not None and used != planned:
+            raise session.BoundaryError(
+                f"stage {stage.task.stage}: the learning rate of step {step + 1} is {used}, planned {planned}; "
+                "hint: the script changes it by itself; leave it to the script with `schedule: script`"
+            )
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         """Save, then declare the checkpoint complete: evidence first, so that no manifest is without it."""
         stage = session.current()
         step = int(self.state.global_step)
         saved = snapshot.take(self.model, self.optimizer, step)
+        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if stage.rank == 0:
+            (folder / manifest.NAME).unlink(missing_ok=True)  # what is written over is not complete
+        _barrier()
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
         _barrier()
         stage.evidence.end, stage.evidence.best_metric["end"] = saved, self.state.best_metric
         stage.evidence.write("complete" if step == stage.task.end_step else "running")
-        folder = Path(self.args.output_dir) / f"checkpoint-{step}"
         if stage.rank == 0:
             task = stage.task
             manifest.write(folder, task.run_id, task.stage, task.attempt, stage.world_size, saved)

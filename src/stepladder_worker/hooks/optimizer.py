@@ -21,14 +21,14 @@ class OptimizerHook:
         stage = session.current()
         if checkpoint is None:
             return
-        fresh = [_hyperparameters(group) for group in self.optimizer.param_groups]
+        fresh = [_hyperparameters(group, self.optimizer) for group in self.optimizer.param_groups]
         if stage.resets_optimizer:
             stage.evidence.note("optimizer reset at this boundary: moments and step counters start anew")
         else:
             self._require_same_parameters(stage)
             super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
             for group, own in zip(self.optimizer.param_groups, fresh, strict=True):
-                _restore(group, own)
+                group.update(own)
         self._place_schedule(stage.true_step, [own["initial_lr"] for own in fresh])
 
     def _require_same_parameters(self, stage: session.Session) -> None:
@@ -51,13 +51,12 @@ class OptimizerHook:
             self.lr_scheduler.base_lrs = list(bases)
 
 
-def _hyperparameters(group: dict[str, Any]) -> dict[str, Any]:
-    """Everything of a parameter group but its parameters; `initial_lr` is the base rate before any schedule."""
-    own = {key: value for key, value in group.items() if key != "params"}
-    return {"initial_lr": own["lr"], **own}
+def _hyperparameters(group: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """What this stage sets of a parameter group. `initial_lr` is the base rate before any schedule.
 
-
-def _restore(group: dict[str, Any], own: dict[str, Any]) -> None:
-    for key in [key for key in group if key != "params" and key not in own]:
-        del group[key]
-    group.update(own)
+    Only what the optimizer's constructor takes is a hyper-parameter; some optimizers keep state in their groups (a
+    step counter), which belongs to the checkpoint.
+    """
+    names = {"lr", *optimizer.defaults}
+    own = {key: value for key, value in group.items() if key in names}
+    return {"initial_lr": group.get("initial_lr", group["lr"]), **own}

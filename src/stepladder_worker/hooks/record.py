@@ -22,14 +22,6 @@ class RecordCallback(TrainerCallback):  # type: ignore[misc]
         self.last_beat, self.last_beat_step = 0.0, 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Everything is loaded and nothing is trained yet: this is the start of the stage."""
-        stage = session.current()
-        trainer = stage.trainer
-        stage.evidence.start = snapshot.take(trainer.model, trainer.optimizer, int(state.global_step))
-        stage.evidence.best_metric["start"] = state.best_metric
-        if stage.task.hook:
-            require_continuation(stage)
-        stage.evidence.write("running")
         self._beat(state, "training")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -57,6 +49,18 @@ class RecordCallback(TrainerCallback):  # type: ignore[misc]
             loss = None if losses is None else losses.latest()
             beat = Heartbeat(os.getpid(), step, stage.task.end_step, loss, seconds, now, phase)
             write_json(stage.task.heartbeat_path, beat.to_dict(), durable=False)
+
+
+def record_start(stage: session.Session) -> None:
+    """Everything is loaded and the first batch is about to be trained: this is the start of the stage."""
+    trainer = stage.trainer
+    start = snapshot.take(trainer.model, trainer.optimizer, int(trainer.state.global_step))
+    del start["rng"]  # the loop restores it on its own terms: see evidence.loaded
+    stage.evidence.start = start
+    stage.evidence.best_metric["start"] = trainer.state.best_metric
+    if stage.task.hook:
+        require_continuation(stage)
+    stage.evidence.write("running")
 
 
 def require_finite_loss(stage: session.Session) -> None:

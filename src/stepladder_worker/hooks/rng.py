@@ -22,7 +22,8 @@ class RandomStateHook:
             stage.evidence.note("random state reset at this boundary: the script's seed counts")
             return
         super()._load_rng_state(checkpoint)  # type: ignore[misc]
-        if stage.evidence.loaded["random_state"] != stage.loaded.state["rng"]:
+        # The manifest has the random state of rank 0; every rank has a file of its own.
+        if stage.rank == 0 and stage.evidence.loaded["random_state"] != stage.loaded.state["rng"]:
             raise session.BoundaryError(
                 f"stage {stage.task.stage}: the random state after loading {checkpoint} is not the saved one; "
                 "hint: its file is missing or of another world size; say `handover: {rng: reset}` to go on without"
@@ -39,7 +40,15 @@ class RandomStateHook:
             fingerprint.restore_random_states(states)
 
     def _only_for_the_end(self) -> bool:
-        strategy = getattr(self.args, "eval_strategy", None) or getattr(self.args, "evaluation_strategy", "no")
-        by_steps = getattr(strategy, "value", strategy) == "steps"
-        on_cadence = by_steps and self.state.global_step % self.state.eval_steps == 0
-        return bool(self.state.global_step == session.current().task.end_step and not on_cadence)
+        """An uninterrupted run evaluates at full epochs or at multiples of `eval_steps`, and nowhere else."""
+        if evaluates_epochs(self.args):
+            on_cadence = float(self.state.epoch).is_integer()
+        else:
+            on_cadence = self.state.global_step % self.state.eval_steps == 0
+        return session.current().ending and not on_cadence
+
+
+def evaluates_epochs(args: Any) -> bool:
+    """Whether TrainingArguments ask for an evaluation after each epoch (4.46 also knows the older name)."""
+    strategy = getattr(args, "eval_strategy", None) or getattr(args, "evaluation_strategy", "no")
+    return bool(getattr(strategy, "value", strategy) == "epoch")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from stepladder_worker import session
@@ -20,7 +21,7 @@ class TrainHook:
         stage = session.current()
         wanted = None if stage.checkpoint is None else str(stage.checkpoint)
         passed = kwargs.pop("resume_from_checkpoint", args[0] if args else None)
-        if (passed or None) != wanted:
+        if _absolute(passed) != wanted:
             stage.evidence.note(f"resuming {wanted or 'nothing'} as planned; the script asked for {passed!r}")
         self.args.max_steps = stage.task.end_step
         self.args.resume_from_checkpoint = wanted
@@ -30,6 +31,10 @@ class TrainHook:
         output = super().train(wanted, *args[1:], **kwargs)  # type: ignore[misc]
         _require_end(stage)
         return output
+
+
+def _absolute(checkpoint: Any) -> Any:
+    return str(Path(checkpoint).resolve()) if isinstance(checkpoint, (str, Path)) else checkpoint or None
 
 
 def _require_end(stage: session.Session) -> None:

@@ -1,4 +1,4 @@
-"""The commands of a curriculum beside its training: `prepare` before the first stage, `evaluate` after each."""
+"""The commands beside the training: `prepare` before the first stage, `evaluate` after each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from stepladder import console, paths
 from stepladder.errors import RunError
 from stepladder.journal import Journal
+from stepladder.log_tail import log_tail
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import end_checkpoint
@@ -33,12 +34,10 @@ def prepare(plan: Plan, directory: RunDirectory, journal: Journal) -> None:
             done = _run(argv, stdout=output, stderr=subprocess.STDOUT)
         journal.append("prepared", creates=str(target), argv=argv, exit_code=done)
         if done != 0 or not target.exists():
-            lines = log.read_text("utf-8", errors="replace").splitlines()[-10:]
             what = f"ended with exit code {done}" if done else f"did not make {target}"
-            raise RunError(
-                f"prepare command {index} {what}: {' '.join(argv)}\n" + "\n".join(f"  | {line}" for line in lines),
-                hint=f"its whole output is in {log}",
-            )
+            tail = "\n".join(f"  | {line}" for line in log_tail(log))
+            message = f"prepare command {index} {what}: {' '.join(argv)}\n{tail}"
+            raise RunError(message, hint=f"its whole output is in {log}")
 
 
 def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, journal: Journal) -> None:
@@ -55,9 +54,13 @@ def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, jou
     }
     argv = [_filled(part, values) for part in plan.evaluate.run]
     log = paths.stage_log(stage.output_dir, stage.name)
-    with log.open("ab") as output:
-        done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=output, stdin=subprocess.DEVNULL, check=False)
-        output.write(done.stdout)
+    try:
+        with log.open("ab") as output:
+            done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=output, stdin=subprocess.DEVNULL, check=False)
+            output.write(done.stdout)
+    except OSError as error:
+        console.warn(f"evaluation of stage {stage.name} cannot run {argv[0]}: {error.strerror}")
+        return
     found = _last_json(done.stdout.decode("utf-8", errors="replace"))
     journal.append("evaluated", stage=stage.name, argv=argv, exit_code=done.returncode, result=found)
     if done.returncode != 0 or found is None:
