@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from support import ENVIRONMENT, check_names, stepladder, tiny_curriculum
+from support import ENVIRONMENT, check_names, processes_of, start, stepladder, tiny_curriculum, wait_for
 
 STAGES = [{"name": "one", "steps": 2}, {"name": "two", "steps": 3}]
 FAST = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 0}
@@ -98,6 +99,43 @@ def test_fresh_sets_aside_and_deletes_nothing(copy: Path) -> None:
     assert len(aside) == 1
     assert (aside[0] / "model.safetensors").read_bytes() == before
     assert (copy / "runs/small/1-one/model.safetensors").read_bytes() == before
+
+
+def test_a_stage_set_aside_and_killed_goes_on(copy: Path) -> None:
+    """Seals of the records that were set aside do not rule the new ones."""
+    engine = start(copy, "run", "small.yaml", "--stage", "one", "--fresh")
+    wait_for(copy / "runs/small/attempts/1-one/1/result.json")
+    engine.kill()
+    while processes_of(copy):
+        time.sleep(0.1)
+    done = stepladder("run", "small.yaml", "--stage", "one", cwd=copy)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_run_can_be_looked_at_from_anywhere(healthy_chain: Path, tmp_path: Path) -> None:
+    run = healthy_chain / "runs/tiny"
+    assert stepladder("verify", run, cwd=tmp_path).returncode == 0
+    assert stepladder("status", ".", cwd=run).stdout.count("done") == 3
+    shutil.copytree(run, tmp_path / "elsewhere")
+    moved = stepladder("verify", "elsewhere", cwd=tmp_path)
+    assert moved.returncode == 2
+    assert "was made as runs/tiny" in moved.stderr
+
+
+def test_a_finished_stage_is_not_trained_again_under_later_ones(healthy_chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(healthy_chain, tmp_path / "copy")
+    (tmp_path / "copy/runs/tiny/2-two/checkpoint-13/stepladder.json").unlink()
+    refused = stepladder("run", "tiny.yaml", cwd=tmp_path / "copy")
+    assert refused.returncode == 2
+    assert "stage two: is not complete, though stage three continued from it" in refused.stderr
+
+
+def test_a_closed_console_does_not_end_the_training(copy: Path) -> None:
+    engine = start(copy, "run", "small.yaml")
+    assert engine.stderr is not None
+    engine.stderr.close()
+    assert engine.wait(120) == 0
+    assert (copy / "runs/small/2-two/checkpoint-5/stepladder.json").exists()
 
 
 def test_a_directory_of_another_training_is_refused(copy: Path) -> None:

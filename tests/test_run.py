@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from support import ENVIRONMENT, STEPLADDER, check_names, stepladder, tiny_curriculum
+from support import check_names, processes_of, start, stepladder, tiny_curriculum, wait_for, wait_for_step
 
 FAST = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 0, "save_steps": 2}
 
@@ -25,45 +23,6 @@ def troubled(folder: Path, kind: str, step: int = 0) -> Path:
         {"name": "bad", "steps": 6, "args": {"trouble": kind, "trouble_step": step}},
     ]
     return tiny_curriculum(folder, "troubled", "troubled.py", stages=stages, args=FAST)
-
-
-def start(folder: Path, *args: str | Path) -> subprocess.Popen[str]:
-    """Start the command without waiting for it."""
-    argv = [str(STEPLADDER), *map(str, args)]
-    return subprocess.Popen(
-        argv, cwd=folder, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-
-
-def wait_for_step(folder: Path, stage: str, step: int, attempt: int = 1) -> None:
-    """Wait until the heartbeat of a stage reaches a step."""
-    beat = folder / f"attempts/{stage}/{attempt}/heartbeat.json"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        if beat.exists() and json.loads(beat.read_text())["step"] >= step:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{beat} did not reach step {step}")
-
-
-def wait_for(path: Path) -> None:
-    """Wait until a file exists."""
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert time.monotonic() < deadline, path
-        time.sleep(0.05)
-
-
-def processes_of(folder: Path) -> list[int]:
-    """Processes whose task lies in this folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(folder) in process.environ().get("STEPLADDER_TASK", ""):
-                found.append(process.pid)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 from pathlib import Path
 
-import psutil
-
-from support import ENVIRONMENT, ROOT, STEPLADDER, stepladder
+from support import ROOT, processes_of, start, stepladder, wait_for_step
 
 FEW = [
     "--set",
@@ -27,32 +21,15 @@ FEW = [
 WEIGHTS = "runs/text/run/3-long/model.safetensors"
 
 
-def descendants_of_task(folder: Path) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if str(folder) in process.environ().get("STEPLADDER_TASK", ""):
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
-
-
 def kill_in_stage_two(folder: Path) -> None:
     """Start the run, and SIGKILL the engine and every training process after a checkpoint of stage 2."""
-    argv = [str(STEPLADDER), "run", "examples/text_trl.yaml", *FEW]
-    engine = subprocess.Popen(argv, cwd=folder, env=ENVIRONMENT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    beat = folder / "runs/text/run/attempts/2-medium/1/heartbeat.json"
-    deadline = time.monotonic() + 180
-    while not (beat.exists() and json.loads(beat.read_text())["step"] >= 12):
-        assert time.monotonic() < deadline
-        assert engine.poll() is None
-        time.sleep(0.02)
-    victims = descendants_of_task(folder)
+    engine = start(folder, "run", "examples/text_trl.yaml", *FEW)
+    wait_for_step(folder / "runs/text/run", "2-medium", 12)
+    victims = processes_of(folder)
     assert victims
     for victim in victims:
         victim.kill()
-    os.kill(engine.pid, signal.SIGKILL)
+    engine.kill()
     engine.wait(30)
 
 

@@ -45,8 +45,20 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 NoFiles = Annotated[bool, typer.Option("--no-files", help="Plan for another machine: look for no files.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from stepladder import __version__
+
+        console.data(f"stepladder {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _verbs() -> None:
+def _verbs(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     # With a callback typer keeps verbs as verbs, whatever their number.
     pass
 

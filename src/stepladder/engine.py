@@ -135,6 +135,9 @@ def _train(
     attempt = int(files.root.name)
     journal.append("attempt_started", stage=stage.name, attempt=attempt, argv=stage.argv, log=str(log))
     progress.starting(attempt, log)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"=== stepladder: stage {stage.name}, attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ===\n")
     outcome = launch(
         stage.argv,
         variables(stage.env, stage.launcher.nproc_per_node),

@@ -29,10 +29,11 @@ def require_evidence(directory: RunDirectory, stage: PlannedStage, journal: Jour
 
 def conclude(directory: RunDirectory, plan: Plan, chosen: Sequence[PlannedStage], trained: bool) -> list[StageVerdict]:
     """Read every chosen stage's checkpoint back, unless that was done for these very checkpoints."""
-    recorded = _recorded(directory, plan, chosen)
-    if recorded is not None and not trained:
-        console.note(f"{plan.name}: {', '.join(v.name for v in recorded)} done already, nothing to run")
-        return recorded
+    if not trained:
+        console.note(f"{plan.name}: {', '.join(stage.name for stage in chosen)} done already, nothing to run")
+        recorded = _recorded(directory, plan, chosen)
+        if recorded is not None:
+            return recorded
     verdicts = verify_run(directory, plan, chosen)
     if not all(verdict.ok for verdict in verdicts):
         raise evidence_error(directory, verdicts)

@@ -78,7 +78,8 @@ def status(stages: list[StageStatus]) -> RenderableType:
     for column in ("#", "stage", "state", "step", "of", "attempts", "loss"):
         table.add_column(column, justify="left" if column in ("stage", "state") else "right")
     for s in stages:
-        table.add_row(str(s.index), s.name, s.state, str(s.step), str(s.end_step), str(s.attempts), _number(s.loss))
+        step = "-" if s.state == "waiting" else str(s.step)
+        table.add_row(str(s.index), s.name, s.state, step, str(s.end_step), str(s.attempts), _number(s.loss))
     return table
 
 
