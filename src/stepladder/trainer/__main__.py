@@ -43,6 +43,17 @@ def main() -> None:
 
     trainer.save_model(config.output_dir)
     log.info("saved: %s", config.output_dir)
+    _leave_group(trainer)
+
+
+def _leave_group(trainer: OrderedSFTTrainer) -> None:
+    """Let go of the distributed wrapper first, then of the process group.
+
+    The wrapper's reducer holds the group. If it is freed last, at interpreter exit, it joins gloo's threads while it
+    holds the GIL, and a thread that still has a Python tensor of its last collective waits for the GIL for ever.
+    """
+    trainer.model_wrapped = trainer.model
+    trainer.accelerator.free_memory()
     trainer.end()
 
 
