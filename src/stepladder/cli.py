@@ -150,6 +150,8 @@ def logs(
     from stepladder.logs import show
 
     directory, resolved = open_run(run)
+    if stage is not None:
+        stage_named(resolved, stage)
     show(directory, resolved, stage, follow)
 
 
@@ -200,7 +202,7 @@ def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None
     from stepladder.side_commands import evaluation
 
     directory = RunDirectory(Path(resolved.output_dir))
-    chosen = [stage for stage in resolved.stages if only in (None, stage.name)]
+    chosen = resolved.chosen(only)
     facts = collect(directory, chosen, deep=False)
     console.render(summary.checks(verdicts))
     console.render(summary.summary(verdicts, summary.losses(facts)))

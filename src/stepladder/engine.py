@@ -35,7 +35,7 @@ def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = Fal
     `prepare` command fails, StageFailed, EvidenceError, or Interrupted after a requested stop.
     """
     directory = RunDirectory(Path(plan.output_dir))
-    chosen = [stage for stage in plan.stages if only in (None, stage.name)]
+    chosen = plan.chosen(only)
     if fresh:
         past.set_aside(directory, plan, only)
     with past.locked(directory), stop_requests() as request:

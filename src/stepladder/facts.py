@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stepladder import paths
 from stepladder.errors import RunError
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
@@ -109,7 +110,7 @@ def _facts(
         states_before=_states_before(stage, segments),
         boundary_name=Path(stage.resume_from).name if stage.resume_from else "the base model",
         sealed=sealed_results(events, stage.name),
-        manifest=_manifest(end),
+        manifest=manifest.find(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
     )
 
@@ -165,7 +166,7 @@ def _start_of(result: StageResult) -> int | None:
 
 
 def _states_before(stage: PlannedStage, segments: list[Segment]) -> list[dict[str, Any] | None]:
-    boundary = _manifest(Path(stage.resume_from)) if stage.resume_from else None
+    boundary = manifest.find(Path(stage.resume_from)) if stage.resume_from else None
     states: list[dict[str, Any] | None] = []
     for index, segment in enumerate(segments):
         if index == 0:
@@ -173,18 +174,11 @@ def _states_before(stage: PlannedStage, segments: list[Segment]) -> list[dict[st
             states.append(boundary.state if boundary else missing if stage.resume_from else None)
             continue
         before = segments[index - 1].evidence.get("end")
-        own = _manifest(Path(stage.output_dir) / f"checkpoint-{segment.start}")
+        own = manifest.find(paths.checkpoint(stage.output_dir, segment.start))
         # The record before may tell of a later save that was cut short; the manifest of the one resumed from is
         # exact, and only gone if save_total_limit removed it.
         states.append(own.state if own is not None else before)
     return states
-
-
-def _manifest(checkpoint: Path) -> Manifest | None:
-    try:
-        return manifest.read(checkpoint)
-    except ContractError:
-        return None
 
 
 def _on_disk(checkpoint: Path, inspected: dict[str, Any] | None) -> OnDisk | None:

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 from stepladder import past, paths
-from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan
 from stepladder.status import run_status
@@ -21,11 +20,7 @@ _CHUNK = 1 << 16
 
 def show(run: RunDirectory, plan: Plan, only: str | None, follow: bool) -> None:
     """Copy the logs to stdout as they are, byte for byte; with `follow`, go on until nothing runs any more."""
-    chosen = [stage for stage in plan.stages if only in (None, stage.name)]
-    if not chosen:
-        names = ", ".join(stage.name for stage in plan.stages)
-        raise PlanError([Problem("--stage", f"no stage {only!r} in this run; stages are {names}", "name one of them")])
-    for stage in chosen:
+    for stage in plan.chosen(only):
         log = paths.stage_log(stage.output_dir, stage.name)
         for chunk in _read(log, partial(_may_grow, run, plan, stage.name) if follow else bool):
             sys.stdout.buffer.write(chunk)

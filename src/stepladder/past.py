@@ -144,14 +144,10 @@ def _folders(directory: RunDirectory, plan: Plan, only: str | None) -> list[Path
     if only is None:
         outside = [folder for folder in stage_folders if directory.root not in folder.parents]
         return [*outside, directory.root]
-    return [*stage_folders, *(_attempts(directory, stage) for stage in later)]
+    return [*stage_folders, *(directory.attempts(stage.index, stage.name) for stage in later)]
 
 
 def _from(plan: Plan, only: str | None) -> list[PlannedStage]:
     """The named stage and all that follow; every stage without a name."""
     first = next((stage.index for stage in plan.stages if stage.name == only), 1)
     return [stage for stage in plan.stages if stage.index >= first]
-
-
-def _attempts(directory: RunDirectory, stage: PlannedStage) -> Path:
-    return directory.attempts(stage.index, stage.name)

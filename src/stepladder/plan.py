@@ -173,6 +173,10 @@ class Plan:
     evaluate: EvaluatePlan | None
     warnings: tuple[str, ...]
 
+    def chosen(self, only: str | None) -> tuple[PlannedStage, ...]:
+        """The stage of a name, or every stage where none is asked for."""
+        return tuple(stage for stage in self.stages if only in (None, stage.name))
+
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values. Secrets in `env` are hidden, so a plan read back cannot launch with them."""
         data = asdict(self)

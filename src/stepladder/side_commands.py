@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stepladder import console, paths
+from stepladder.checks import fill
 from stepladder.errors import RunError
 from stepladder.journal import Journal
 from stepladder.log_tail import log_tail
@@ -28,7 +29,7 @@ def prepare(plan: Plan, directory: RunDirectory, journal: Journal) -> None:
         if target.exists():
             continue
         log = directory.log_of_prepare(index)
-        argv = [part.replace("{python}", sys.executable) for part in command.run]
+        argv = [fill(part, python=sys.executable) for part in command.run]
         console.note(f"preparing {target}: {' '.join(command.run)}")
         with log.open("wb") as output:
             done = _run(argv, stdout=output, stderr=subprocess.STDOUT)
@@ -52,7 +53,7 @@ def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, jou
         "name": stage.name,
         "index": str(stage.index),
     }
-    argv = [_filled(part, values) for part in plan.evaluate.run]
+    argv = [fill(part, **values) for part in plan.evaluate.run]
     log = paths.stage_log(stage.output_dir, stage.name)
     try:
         with log.open("ab") as output:
@@ -84,12 +85,6 @@ def _run(argv: list[str], **streams: Any) -> int:
         return subprocess.run(argv, stdin=subprocess.DEVNULL, env=os.environ, check=False, **streams).returncode
     except OSError as error:
         raise RunError(f"cannot run {argv[0]}: {error.strerror}", hint="check the command in the curriculum") from None
-
-
-def _filled(part: str, values: dict[str, str]) -> str:
-    for key, value in values.items():
-        part = part.replace("{" + key + "}", value)
-    return part
 
 
 def _last_json(text: str) -> dict[str, Any] | None:

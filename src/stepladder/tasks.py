@@ -35,15 +35,26 @@ class Attempt:
         number: from 1.
         files: where its files are.
         result: what it recorded; None when it left nothing readable.
-        result_digest: SHA-256 of the result file; None without one.
-        task_digest: SHA-256 of the task file; None without one.
     """
 
     number: int
     files: AttemptDirectory
     result: StageResult | None
-    result_digest: str | None
-    task_digest: str | None
+
+    @property
+    def result_digest(self) -> str | None:
+        """SHA-256 of the result file; None without one."""
+        return digest(self.files.result) if self.files.result.is_file() else None
+
+    @property
+    def task_digest(self) -> str | None:
+        """SHA-256 of the task file; None without one."""
+        return digest(self.files.task) if self.files.task.is_file() else None
+
+    @property
+    def started(self) -> bool:
+        """Whether a worker took this attempt up."""
+        return self.files.result.is_file() or self.files.heartbeat.is_file()
 
     @property
     def heartbeat(self) -> Heartbeat | None:
@@ -137,23 +148,13 @@ def _attempt(number: int, files: AttemptDirectory) -> Attempt:
         result = read(StageResult, files.result)
     except ContractError:
         result = None
-    return Attempt(
-        number,
-        files,
-        result,
-        digest(files.result) if files.result.is_file() else None,
-        digest(files.task) if files.task.is_file() else None,
-    )
+    return Attempt(number, files, result)
 
 
 def write_task(run: RunDirectory, run_id: str, stage: PlannedStage) -> AttemptDirectory:
     """Write the task of the stage's next attempt. An attempt that never started is used again."""
     attempts = _attempts(run, stage)
-    unused = [a for a in attempts if a.result_digest is None and not a.files.heartbeat.exists()]
-    if attempts and unused and unused[-1] is attempts[-1]:
-        number = attempts[-1].number
-    else:
-        number = attempts[-1].number + 1 if attempts else 1
+    number = attempts[-1].number + attempts[-1].started if attempts else 1
     files = run.attempt(stage.index, stage.name, number)
     files.control.unlink(missing_ok=True)
     write_json(files.task, _task(run_id, stage, number, files).to_dict())

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from stepladder.facts import Segment, StageFacts
+from stepladder_worker.manifest import differences
 
 VERSION = 1
 
@@ -193,7 +194,7 @@ def _weights(facts: StageFacts) -> Check:
         start = segment.evidence["start"]["weights"]
         if before is None:
             continue
-        wrong = _differing(before["weights"], start)
+        wrong = differences(before["weights"], start)
         if wrong:
             return Check("weights", False, f"{len(wrong)} of {len(start)} differ from the checkpoint, first {wrong[0]}")
     count = len(facts.segments[0].evidence["start"]["weights"])
@@ -226,12 +227,12 @@ def _optimizer(facts: StageFacts) -> Check:
 def _optimizer_start(segment: Segment, before: dict[str, Any] | None) -> str | None:
     start = segment.evidence["start"]
     expected = before or {"counters": {}, "moments": {}}
-    wrong = _differing(expected["counters"], start["counters"])
+    wrong = differences(expected["counters"], start["counters"])
     if wrong:
         found = max(start["counters"].values(), default=0)
         wanted = max(expected["counters"].values(), default=0)
         return f"step counters {found:g}, expected {wanted:g}, for {len(wrong)} parameters, first {wrong[0]}"
-    wrong = _differing(expected["moments"], start["moments"])
+    wrong = differences(expected["moments"], start["moments"])
     return f"moments of {len(wrong)} parameters differ, first {wrong[0]}" if wrong else None
 
 
@@ -374,10 +375,6 @@ def _finite(facts: StageFacts) -> Check:
         if step is not None and step <= end:
             return Check("finite", False, f"the loss is not finite at step {step}")
     return Check("finite", True, "every loss finite")
-
-
-def _differing(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
-    return sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
 
 
 CHECKS: tuple[Callable[[StageFacts], Check], ...] = (

@@ -59,12 +59,23 @@ def read(checkpoint: Path) -> Manifest:
     return Manifest(**data)
 
 
-def owner(checkpoint: Path) -> str | None:
-    """Id of the run that completed a checkpoint; None for one without a readable manifest."""
+def find(checkpoint: Path) -> Manifest | None:
+    """The manifest of a checkpoint; None without a readable one."""
     try:
-        return read(checkpoint).run_id
+        return read(checkpoint)
     except ContractError:
         return None
+
+
+def owner(checkpoint: Path) -> str | None:
+    """Id of the run that completed a checkpoint; None for one without a readable manifest."""
+    found = find(checkpoint)
+    return None if found is None else found.run_id
+
+
+def differences(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[str]:
+    """Names whose entries in two parts of a state (weights, moments, counters) differ or are on one side only."""
+    return sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
 
 
 def problems(checkpoint: Path, deep: bool = False) -> list[str]:

@@ -40,11 +40,6 @@ def optimizer_names(names: dict[int, str], optimizer: Any) -> list[str]:
     return [names.get(id(parameter), "?") for group in groups for parameter in group["params"]]
 
 
-def differences(left: dict[str, Any], right: dict[str, Any]) -> list[str]:
-    """Names whose entries differ or exist on one side only."""
-    return sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
-
-
 def non_finite(model: torch.nn.Module) -> list[str]:
     """Names of parameters that hold a NaN or an infinity."""
     return [name for name, value in model.named_parameters() if not bool(torch.isfinite(value.detach()).all())]

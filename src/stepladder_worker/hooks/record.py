@@ -8,7 +8,7 @@ from typing import Any
 
 from transformers.trainer_callback import TrainerCallback
 
-from stepladder_worker import session, snapshot
+from stepladder_worker import manifest, session, snapshot
 from stepladder_worker.contract import Heartbeat, write_json
 
 #: Shortest time between two heartbeats, in seconds.
@@ -79,7 +79,7 @@ def require_continuation(stage: session.Session) -> None:
     if stage.loaded is None or start is None:
         return
     for part in ["weights"] if stage.resets_optimizer else ["weights", "moments", "counters"]:
-        names = snapshot.differences(stage.loaded.state[part], start[part])
+        names = manifest.differences(stage.loaded.state[part], start[part])
         if names:
             raise session.BoundaryError(
                 f"stage {stage.task.stage}: {part} of {len(names)} parameters differ after loading "
