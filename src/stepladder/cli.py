@@ -16,7 +16,7 @@ from stepladder.errors import CurriculumError, Interrupted, PlanError, Problem, 
 if TYPE_CHECKING:
     from stepladder.paths import RunDirectory
     from stepladder.plan import Plan, PlannedStage
-    from stepladder.verify import StageVerdict
+    from stepladder.verify.verdict import StageVerdict
 
 EXIT_CODES = """Exit codes:
 
@@ -160,7 +160,7 @@ def verify(run: Run, as_json: AsJson = False) -> None:
     """Check every stage from its evidence and from its checkpoints. Exits 1 if one check fails."""
     from stepladder.report import summary
     from stepladder.verdicts import verify_run
-    from stepladder.verify import to_json
+    from stepladder.verify.verdict import to_json
 
     directory, resolved = open_run(run)
     verdicts = verify_run(directory, resolved, resolved.stages)

@@ -18,7 +18,7 @@ from stepladder.report.progress import Progress
 from stepladder.side_commands import evaluate_stage, prepare
 from stepladder.tasks import StageState, end_checkpoint, run_identity, stage_state, write_task
 from stepladder.verdicts import conclude, require_evidence
-from stepladder.verify import StageVerdict
+from stepladder.verify.verdict import StageVerdict
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, Heartbeat, read, write_json
 

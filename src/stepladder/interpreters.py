@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepladder import probe
+from stepladder import script_facts
 from stepladder.resolve import environment_of, interpreter_of, script_of
 from stepladder.spec import Curriculum
 
 #: An interpreter on a slow network disk may take its time, but not for ever.
-PROBE_SECONDS = 60
+ANSWER_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -51,23 +51,23 @@ def ask(curriculum: Curriculum) -> list[Interpreter]:
 
 def _ask(python: str, module_path: str | None, scripts: list[str]) -> Interpreter:
     if python == sys.executable and module_path is None:
-        return _answer(python, probe.inspect_scripts(scripts))
+        return _answer(python, script_facts.inspect_scripts(scripts))
     if shutil.which(python) is None:
         return Interpreter(python, "no such program", {}, {})
     env = {**os.environ, **({} if module_path is None else {"PYTHONPATH": module_path})}
     try:
         done = subprocess.run(
-            [python, "-c", Path(probe.__file__).read_text("utf-8")],
+            [python, "-c", Path(script_facts.__file__).read_text("utf-8")],
             input=json.dumps(scripts),
             env=env,
             capture_output=True,
             text=True,
-            timeout=PROBE_SECONDS,
+            timeout=ANSWER_SECONDS,
             check=True,
         )
         return _answer(python, json.loads(done.stdout))
     except subprocess.TimeoutExpired:
-        return Interpreter(python, f"no answer within {PROBE_SECONDS} s", {}, {})
+        return Interpreter(python, f"no answer within {ANSWER_SECONDS} s", {}, {})
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or [f"exit code {error.returncode}"])[-1]
         return Interpreter(python, f"does not run: {last}", {}, {})

@@ -86,6 +86,9 @@ class PlannedStage:
         data_start_step: global step at which the stage's data order has its first sample.
         handover: what the boundary before this stage carries.
         in_force: stated TrainingArguments that must hold in this stage, by name.
+        engine: "deepspeed" or "fsdp" where the arguments bring in one, else None.
+        trainable: patterns over parameter names; None leaves it to the script.
+        new_objective: the stage trains another objective than the one before.
         args: arguments of the script, curriculum's and stage's together, for the stage's transformers.
         script: path, or `module:NAME`.
         python: interpreter.
@@ -114,6 +117,9 @@ class PlannedStage:
     data_start_step: int
     handover: Handover
     in_force: dict[str, Any]
+    engine: str | None
+    trainable: tuple[str, ...] | None
+    new_objective: bool
     args: dict[str, Any]
     script: str
     python: str
@@ -143,6 +149,7 @@ class PlannedStage:
         """Raises KeyError or TypeError when a field is missing or unknown."""
         values = dict(data) | {
             "changes": tuple(data["changes"]),
+            "trainable": None if data["trainable"] is None else tuple(data["trainable"]),
             "curve": None if data["curve"] is None else Curve.from_dict(data["curve"]),
             "handover": Handover(**data["handover"]),
             "launcher": Processes(**data["launcher"]),

@@ -12,7 +12,8 @@ from stepladder.journal import Journal
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import end_checkpoint
-from stepladder.verify import StageVerdict, check_stage, to_json
+from stepladder.verify.stage import check_stage
+from stepladder.verify.verdict import StageVerdict, to_json
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, digest, read_json, write_json
 

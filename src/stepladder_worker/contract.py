@@ -67,6 +67,10 @@ class StageTask:
         handover: what the boundary carries.
         curve: the planned learning rate; None leaves the script's scheduler alone.
         in_force: TrainingArguments that must hold in this stage, by name (those the curriculum states).
+        engine: "deepspeed" or "fsdp" where the arguments bring in one, else None (a single process or DDP).
+        trainable: patterns of the names of the parameters that are trained; None leaves that to the script.
+        new_objective: the script trains another objective than the stage before (SFT, then DPO): the weights are
+            handed over where the names agree, and a head may be new.
         result_path: where the worker writes its StageResult.
         heartbeat_path: where rank 0 writes its Heartbeat.
         control_path: where the control side asks for a stop (`{"stop_step": int}`).
@@ -85,6 +89,9 @@ class StageTask:
     handover: Handover
     curve: Curve | None
     in_force: dict[str, Any]
+    engine: str | None
+    trainable: list[str] | None
+    new_objective: bool
     result_path: str
     heartbeat_path: str
     control_path: str

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from stepladder.facts import StageFacts
 from stepladder.status import StageStatus
-from stepladder.verify import Check, StageVerdict
+from stepladder.verify.verdict import Check, StageVerdict
 
 
 def summary(verdicts: list[StageVerdict], losses: list[tuple[float | None, float | None]]) -> RenderableType:

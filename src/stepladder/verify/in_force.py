@@ -1,0 +1,67 @@
+"""Checks of what was in force: learning rate, hyper-parameters, finite losses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepladder.facts import StageFacts
+from stepladder.verify.verdict import Check
+
+
+def learning_rate(facts: StageFacts) -> Check:
+    curve = facts.stage.curve
+    if curve is None:
+        return Check("learning_rate", True, "schedule: script, so the script's own curve counts; not asserted")
+    checked = 0
+    for segment in facts.segments:
+        lr, steps = segment.evidence["lr"], segment.evidence["steps"]
+        if lr["mismatched"]:
+            first = lr["mismatches"][0]
+            return Check("learning_rate", False, f"step {first['step']}: {first['used']}, planned {first['planned']}")
+        if curve.peak not in lr["bases"]:
+            return Check("learning_rate", False, f"base rates {lr['bases']}, planned {curve.peak:g}")
+        base = lr["bases"][0]
+        for step, used in lr["logged"]:
+            if used != base * curve.factor(step - 1):
+                return Check(
+                    "learning_rate", False, f"step {step}: {used:g}, planned {base * curve.factor(step - 1):g}"
+                )
+        if lr["checked"] < (steps["count"] or 0):
+            return Check("learning_rate", False, f"{lr['checked']} of {steps['count']} steps were checked")
+        checked += lr["checked"]
+    return Check("learning_rate", True, f"as planned in all {checked} steps")
+
+
+def hyper_parameters(facts: StageFacts) -> Check:
+    """What the curriculum states is what the Trainer had, and what the optimizer's groups had."""
+    for segment in facts.segments:
+        have, groups = segment.evidence["arguments"], segment.evidence["groups"]
+        for name, wanted in facts.stage.in_force.items():
+            if name in have and have[name] != wanted:
+                return Check("hyper_parameters", False, f"{name} was {have[name]!r}, the stage says {wanted!r}")
+        for name, wanted in _expected_of_groups(facts.stage.in_force).items():
+            found = [group[name] for group in groups if name in group]
+            if found and wanted not in found:
+                return Check("hyper_parameters", False, f"{name} of the optimizer was {found}, the stage says {wanted}")
+    seen = [name for name in facts.stage.in_force if name in facts.segments[0].evidence["arguments"]]
+    return Check("hyper_parameters", True, f"{len(seen)} stated values in force")
+
+
+def _expected_of_groups(in_force: dict[str, Any]) -> dict[str, Any]:
+    expected = {}
+    if "weight_decay" in in_force:
+        expected["weight_decay"] = in_force["weight_decay"]
+    if "adam_epsilon" in in_force:
+        expected["eps"] = in_force["adam_epsilon"]
+    if "adam_beta1" in in_force and "adam_beta2" in in_force:
+        expected["betas"] = [in_force["adam_beta1"], in_force["adam_beta2"]]
+    return expected
+
+
+def finite(facts: StageFacts) -> Check:
+    """Steps after the checkpoint that the next attempt resumed are not part of the stage."""
+    for segment, end in zip(facts.segments, facts.segment_ends, strict=True):
+        step = (segment.evidence["loss"] or {}).get("non_finite_step")
+        if step is not None and step <= end:
+            return Check("finite", False, f"the loss is not finite at step {step}")
+    return Check("finite", True, "every loss finite")

@@ -1,0 +1,57 @@
+"""Checks of the records: there is one, it is this run's own, and its steps join from the stage's start to its end."""
+
+from __future__ import annotations
+
+from stepladder.facts import StageFacts
+from stepladder.verify.verdict import Check
+
+
+def finished(facts: StageFacts) -> Check:
+    if not facts.attempts:
+        return Check("finished", False, "the stage has not been started")
+    if facts.segments:
+        return Check("finished", True, f"{len(facts.attempts)} attempt(s), {len(facts.segments)} of them used")
+    last = facts.attempts[-1].result
+    why = "the last attempt left no evidence: was it started by the plan's command?"
+    if last is not None:
+        why = f"last attempt: {last.status}" + (f": {last.error['message']}" if last.error else "")
+    return Check("finished", False, why)
+
+
+def evidence(facts: StageFacts) -> Check:
+    """The records are this run's own, unedited, and tell of the task that was given."""
+    for segment in facts.segments:
+        result, attempt = segment.result, segment.attempt
+        label = f"attempt {attempt.number}"
+        if (result.run_id, result.stage, result.attempt) != (facts.run_id, facts.stage.name, attempt.number):
+            return Check("evidence", False, f"{label}: it is of another run, stage or attempt ({result.run_id})")
+        if result.task_digest != attempt.task_digest:
+            return Check("evidence", False, f"{label}: its task file was changed after the worker read it")
+        sealed = facts.sealed.get(attempt.number)
+        if sealed is not None and sealed != attempt.result_digest:
+            return Check("evidence", False, f"{label}: its result file was changed after the stage ended")
+    last = facts.segments[-1].result.evidence
+    if facts.manifest is not None and last["end"] != facts.manifest.state:
+        return Check("evidence", False, "the result and the manifest of the last checkpoint tell different states")
+    count = sum(segment.attempt.number in facts.sealed for segment in facts.segments)
+    return Check("evidence", True, f"run {facts.run_id[:8]}, {len(facts.segments)} record(s), {count} sealed")
+
+
+def global_step(facts: StageFacts) -> Check:
+    found = None if facts.on_disk is None else facts.on_disk.global_step
+    expected = facts.stage.end_step
+    return Check("global_step", found == expected, f"{found}, expected {expected}")
+
+
+def steps_trained(facts: StageFacts) -> Check:
+    """The segments join without a gap from the stage's first step to its last."""
+    spans, position, ok = [], facts.stage.start_step, True
+    for segment, end in zip(facts.segments, facts.segment_ends, strict=True):
+        steps = segment.evidence["steps"]
+        first, last = steps["first"], steps["last"]
+        spans.append(f"{first}-{end}")
+        reached = last is not None and last >= end and steps["count"] == last - (first or 0) + 1
+        ok = ok and first == position + 1 and reached
+        position = end
+    expected = f"{facts.stage.start_step + 1}-{facts.stage.end_step}"
+    return Check("steps_trained", ok and position == facts.stage.end_step, f"{', '.join(spans)}; expected {expected}")

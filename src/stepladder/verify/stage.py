@@ -1,0 +1,46 @@
+"""The verdict on a stage: every check, in the order in which people read them.
+
+`facts.py` collects; these checks decide. A check never looks at exit codes, and never takes the right `global_step`
+for a proof: a script that ignores the resume flag reaches it as well. Docs: docs/verification.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stepladder.facts import StageFacts
+from stepladder.verify import handed_over, in_force, on_disk, records, trained_on
+from stepladder.verify.verdict import Check, StageVerdict
+
+CHECKS: tuple[Callable[[StageFacts], Check], ...] = (
+    records.evidence,
+    records.global_step,
+    records.steps_trained,
+    on_disk.checkpoint,
+    handed_over.weights,
+    handed_over.optimizer,
+    handed_over.random_state,
+    in_force.learning_rate,
+    in_force.hyper_parameters,
+    trained_on.batches,
+    trained_on.data_position,
+    handed_over.best_metric,
+    in_force.finite,
+)
+
+
+def check_stage(facts: StageFacts) -> StageVerdict:
+    """Decide one stage. A stage without evidence fails by name, with the reason."""
+    checks = [records.finished(facts)]
+    if facts.segments:
+        checks += [_decided(check, facts) for check in CHECKS]
+    step = facts.on_disk.global_step if facts.on_disk is not None else None
+    return StageVerdict(facts.stage.name, step, facts.stage.end_step, checks)
+
+
+def _decided(check: Callable[[StageFacts], Check], facts: StageFacts) -> Check:
+    """A check that cannot read its record fails by name: whoever cut the record must not end the verdict."""
+    try:
+        return check(facts)
+    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+        return Check(check.__name__, False, f"the record is incomplete: {error!r}")
