@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test test-full test-versions lint clean
 
 install: $(STAMP)
 
@@ -13,7 +13,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[train,deepspeed,dev]'
 	touch $(STAMP)
 
 demo: install
@@ -25,7 +25,24 @@ lint: install
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -m "not full" --numprocesses 2 --dist worksteal
+
+# Everything that `make test` leaves out for time: about an hour on two cores.
+test-full: install
+	$(BIN)/pytest -m full --timeout 1200
+	$(BIN)/pytest tests/faults --numprocesses 2
+
+# The worker under older versions of transformers, each in an environment of its own, without Stepladder in it.
+OLD := 4.46 4.49
+
+test-versions: install $(OLD:%=$(VENV)-transformers-%/.installed)
+	$(BIN)/pytest tests/versions
+
+$(VENV)-transformers-%/.installed: tests/versions/%.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
 
 clean:
-	rm -rf $(VENV) runs
+	rm -rf $(VENV) $(OLD:%=$(VENV)-transformers-%) runs

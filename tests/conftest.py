@@ -4,11 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import support
 from support import stepladder, tiny_curriculum
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The exactness table and the corpus's line, of what was run, by whichever process."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    recorded: dict[str, list[Any]] = {}
+    for report in reports:
+        for name, value in getattr(report, "user_properties", []):
+            recorded.setdefault(name, []).append(value)
+    rows = sorted(set(recorded.get("exactness", [])))
+    if rows:
+        terminalreporter.write_line("exactness: chain of three stages against one uninterrupted run of a plain Trainer")
+        terminalreporter.write_line("\n".join(rows))
+    if any(tally["planted"] or tally["twins"] for tally in recorded.get("tally", [])):
+        terminalreporter.write_line(_corpus_line(recorded["tally"]))
+
+
+def _corpus_line(tallies: list[dict[str, list[str]]]) -> str:
+    planted, caught, twins, passed = (
+        {name for tally in tallies for name in tally[kind]} for kind in ("planted", "caught", "twins", "passed")
+    )
+    return f"caught {len(caught)} of {len(planted)}, false alarms {len(twins - passed)} of {len(twins)}"
 
 
 @pytest.fixture(autouse=True)

@@ -112,12 +112,16 @@ def tiny_curriculum(folder: Path, name: str = "tiny", script: str = "tiny_train.
 
 
 def plain_trainer(cwd: Path, output: str, max_steps: int, **changes: Any) -> Path:
-    """Train with a script in tests/scripts without any of Stepladder; returns the final weights."""
-    script = changes.pop("script", "tiny_train.py")
+    """Train with a script in tests/scripts without any of Stepladder; returns the final weights.
+
+    `python` is the interpreter. `trust_files` lets torch unpickle anything, as older transformers need it to resume.
+    """
+    script, python = changes.pop("script", "tiny_train.py"), changes.pop("python", sys.executable)
+    trust = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"} if changes.pop("trust_files", False) else {}
     args = {**TINY_ARGS, "max_steps": max_steps, "output_dir": output, "save_steps": 10_000, **changes}
-    argv = [sys.executable, str(SCRIPTS / script)]
+    argv = [python, str(SCRIPTS / script)]
     argv += [text for name, value in args.items() for text in (f"--{name}", str(value))]
-    subprocess.run(argv, cwd=cwd, env=ENVIRONMENT, check=True, capture_output=True, timeout=300)
+    subprocess.run(argv, cwd=cwd, env={**ENVIRONMENT, **trust}, check=True, capture_output=True, timeout=300)
     return cwd / output / "model.safetensors"
 
 

@@ -92,7 +92,7 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_exit_codes_are_the_documented_ones(tmp_path: Path) -> None:
-    """130, 3, 4 and 1 are shown by test_run.py, test_own_resume.py and test_verify.py."""
+    """130, 3, 4 and 1 are shown by test_run.py, test_own_resume.py and tests/faults."""
     page = (ROOT / "README.md").read_text("utf-8")
     assert [code for code in (0, 1, 2, 3, 4, 130) if f"| {code} |" not in page] == []
     curriculum = tiny_curriculum(tmp_path, stages=[{"name": "one", "steps": 0}])

@@ -16,25 +16,35 @@ SRC = ROOT / "src"
 #: From the top down, as docs/design.md draws it. A file may import from its own line or from any line below.
 FLOORS = [
     ["cli"],
-    ["engine", "logs", "by_hand"],
-    ["verdicts", "side_commands", "export", "shell", "report.progress", "report.summary", "report.plan_table"],
+    ["engine", "logs", "by_hand", "probe.chains"],
+    ["attempt"],
+    ["verdicts", "side_commands", "export", "shell"],
+    ["report.progress", "report.summary", "report.plan_table", "report.probe_table"],
+    ["probe.rows", "probe.outcome"],
     ["status"],
     ["past"],
     ["verify.stage"],
-    ["verify.records", "verify.on_disk", "verify.handed_over", "verify.in_force", "verify.trained_on"],
+    [
+        "verify.records",
+        "verify.on_disk",
+        "verify.handed_over",
+        "verify.trainable",
+        "verify.in_force",
+        "verify.trained_on",
+    ],
     ["verify.verdict"],
     ["facts"],
     ["tasks", "preflight", "launch.local", "launch.pack", "journal", "log_tail"],
-    ["interpreters"],
+    ["interpreters", "checkpoint_fit", "version_fit"],
     ["resolve", "script_facts"],
-    ["remarks"],
+    ["remarks", "probe.derived"],
     ["plan", "parse"],
-    ["checks", "check_args"],
-    ["spec", "yaml_source", "paths", "hf_args", "hf_names", "console"],
+    ["checks", "check_args", "check_engines", "check_trainable", "check_objectives"],
+    ["spec", "yaml_source", "paths", "hf_args", "hf_names", "objectives", "console"],
     ["errors"],
 ]
 #: Standard library only, so the control side may use them.
-SHARED = {"contract", "schedule", "order", "manifest"}
+SHARED = {"contract", "schedule", "order", "manifest", "patterns", "carried", "objective"}
 
 
 def imports(path: Path) -> set[str]:

@@ -144,12 +144,6 @@ BROKEN = {
     ),
     "template": (GOOD + "stage_dir: '{stage}'\n", "c.yaml:8:12", "unknown field `{stage}`", ""),
     "handover": (GOOD + "handover: {data: frsh}\n", "c.yaml:8:18", "expected `fresh` or `continue`", ""),
-    "continued with another batch": (
-        changed("seed: 2}", "gradient_accumulation_steps: 2}, handover: {data: continue}"),
-        "c.yaml:7:83",
-        "8 x 2 x 1 samples a step after 8 x 1 x 1",
-        "`data: fresh`",
-    ),
 }
 
 

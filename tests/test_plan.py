@@ -88,7 +88,6 @@ def test_a_stage_overrides_part_of_the_handover_and_of_the_launcher() -> None:
     second = plan.stages[1]
     assert (second.handover.optimizer, second.handover.rng, second.handover.data) == ("reset", "reset", "fresh")
     assert (second.launcher.nproc_per_node, second.batch.samples) == (2, 16)
-    assert "2 processes: unverified until engines are supported" in plan.warnings
 
 
 def test_the_commands_with_and_without_the_worker() -> None:

@@ -27,7 +27,9 @@ def check(extra: str = "", stage: str = "", **changes: str) -> Plan:
     lines = {"name": "x", "model_name_or_path": "./model", "output_dir": "out", "script": "train.py"} | changes
     text = "".join(f"{key}: {value}\n" for key, value in lines.items())
     text += f"args: {{learning_rate: 1.0e-3}}\n{extra}"
-    text += f"stages:\n  - {{name: a, steps: 2}}\n  - {{name: b, steps: 2{stage}}}\n"
+    # One engine for all stages.
+    first = ", args: {deepspeed: {steps_per_print: 1}}" if "deepspeed" in stage else ""
+    text += f"stages:\n  - {{name: a, steps: 2{first}}}\n  - {{name: b, steps: 2{stage}}}\n"
     Path("c.yaml").write_text(text)
     return checked_plan(load("c.yaml"))
 

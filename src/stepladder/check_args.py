@@ -1,4 +1,4 @@
-"""What must hold for the arguments of the stages: names, numbers, the learning-rate curve, continued data.
+"""What must hold for the arguments of the stages: names, numbers, the learning-rate curve.
 
 Like `checks.py` it reads plain data, so that it speaks even where another field is wrong.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from stepladder import hf_args, hf_names
-from stepladder.checks import levels, mapping, stages, steps_of, whole
+from stepladder.checks import levels, mapping, stages, steps_of
 from stepladder.yaml_source import DataPath, Finding
 from stepladder_worker.schedule import FORMULAS, UNPLANNABLE
 
@@ -28,7 +28,6 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _stage_level(data)
     if schedule in ("run", "stage"):
         yield from _curves(data, schedule)
-    yield from _continued(data)
 
 
 def _argument(path: DataPath, name: str, value: Any) -> Iterator[Finding]:
@@ -116,34 +115,3 @@ def _total(data: Mapping[str, Any]) -> int | None:
             return None
         total += steps
     return total
-
-
-def _continued(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Data that continues is counted in steps, so a step must take as many samples as in the stage before."""
-    before: tuple[int, ...] | None = None
-    for path, stage in stages(data):
-        now = _geometry(data, stage)
-        own = mapping(stage.get("handover"))
-        wish = own.get("data", mapping(data.get("handover")).get("data"))
-        if wish == "continue" and before and now and now != before:
-            text = (
-                f"`data: continue` with {_product(now)} samples a step after {_product(before)}, "
-                "expected the same batch size, accumulation and processes"
-            )
-            where = (*path, "handover", "data") if "data" in own else ("handover", "data")
-            yield Finding(where, text, "`data: fresh` starts the stage's data at its first sample")
-        before = now
-
-
-def _geometry(data: Mapping[str, Any], stage: Mapping[str, Any]) -> tuple[int, ...] | None:
-    launcher = {**mapping(data.get("launcher")), **mapping(stage.get("launcher"))}
-    processes = whole(launcher.get("nproc_per_node", 1))
-    try:
-        batch = hf_args.samples_per_device_step(hf_args.merged(mapping(data.get("args")), mapping(stage.get("args"))))
-    except ValueError:
-        return None
-    return None if processes is None else (*batch, processes)
-
-
-def _product(geometry: tuple[int, ...]) -> str:
-    return " x ".join(map(str, geometry))

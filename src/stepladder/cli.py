@@ -22,7 +22,7 @@ EXIT_CODES = """Exit codes:
 
 \b
   0    done
-  1    verify: a check fails
+  1    verify: a check fails; probe: the chain does not hold
   2    bad input: nothing was started
   3    a stage failed
   4    a stage finished, but its evidence does not hold
@@ -117,7 +117,7 @@ def run(
     """Run what is not done yet, in order. The same command continues after any interruption."""
     from stepladder import engine
 
-    resolved = load_plan(file, overrides, look_at_files=True)
+    resolved = load_plan(file, overrides, look_at_files=True, fresh=fresh, only=stage)
     if stage is not None:
         stage_named(resolved, stage)
     for text in resolved.warnings:
@@ -172,6 +172,37 @@ def verify(run: Run, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def probe(
+    file: File,
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Whose script and arguments.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the scratch directory.")] = False,
+    as_json: AsJson = False,
+    overrides: Overrides = None,
+) -> None:
+    """Test a script in two tiny stages: what it does at a boundary by itself, and with Stepladder.
+
+    Takes a minute or two and changes nothing in your directories. Exits 1 if the chain does not hold with Stepladder.
+    """
+    from stepladder.parse import load
+    from stepladder.probe import chains
+    from stepladder.report import probe_table
+
+    # What an earlier run left of the stages plays no part in it.
+    resolved = load_plan(file, overrides, look_at_files=True, fresh=True)
+    chosen = resolved.stages[0] if stage is None else stage_named(resolved, stage)
+    outcome = chains.run(load(file, overrides or ()), chosen.name, keep)
+    if as_json:
+        console.data(json.dumps(probe_table.to_json(outcome), indent=1))
+    else:
+        console.render(probe_table.report(outcome))
+    failure = outcome.with_stepladder.failure
+    if failure is not None:
+        console.report(failure)
+    if not outcome.with_stepladder.holds:
+        raise typer.Exit(failure.exit_code if failure is not None and not outcome.with_stepladder.refused else 1)
+
+
 def open_run(run: str) -> tuple[RunDirectory, Plan]:
     """A run by its directory or by its curriculum file. Raises PlanError when there is none.
 
@@ -213,12 +244,14 @@ def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None
     console.note(f"the model of stage {chosen[-1].name} is in {chosen[-1].output_dir}")
 
 
-def load_plan(file: str, overrides: list[str] | None, look_at_files: bool) -> Plan:
+def load_plan(
+    file: str, overrides: list[str] | None, look_at_files: bool, fresh: bool = False, only: str | None = None
+) -> Plan:
     """Curriculum file to plan. Raises CurriculumError or PlanError with every problem."""
     from stepladder.parse import load
     from stepladder.preflight import checked_plan, hub_models
 
-    resolved = checked_plan(load(file, overrides or ()), look_at_files)
+    resolved = checked_plan(load(file, overrides or ()), look_at_files, fresh, only)
     for model in hub_models(resolved) if look_at_files else []:
         console.note(f"model {model} is taken for an id of the Hugging Face hub: not looked for")
     return resolved

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import math
-import time
 from pathlib import Path
 
-from stepladder import console, export, past, paths
-from stepladder.errors import Interrupted, PlanError, Problem, RunError, StageFailed, StepladderError
-from stepladder.facts import current_events, sealed_results
+from stepladder import past
+from stepladder.attempt import ask_to_stop, export_model, train_stage
+from stepladder.errors import Interrupted, PlanError, Problem, RunError, StageFailed
+from stepladder.facts import sealed_results
 from stepladder.journal import Journal
-from stepladder.launch.local import Outcome, StopRequest, launch, stop_requests, variables
-from stepladder.log_tail import log_tail
-from stepladder.paths import AttemptDirectory, RunDirectory
+from stepladder.launch.local import StopRequest, stop_requests
+from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
-from stepladder.report.progress import Progress
 from stepladder.side_commands import evaluate_stage, prepare
-from stepladder.tasks import StageState, end_checkpoint, run_identity, stage_state, write_task
+from stepladder.tasks import StageState, run_identity, stage_state
 from stepladder.verdicts import conclude, require_evidence
 from stepladder.verify.verdict import StageVerdict
 from stepladder_worker import manifest
-from stepladder_worker.contract import ContractError, Heartbeat, read, write_json
-
-#: Steps a requested stop lies ahead of where the training is thought to be, so that no rank has passed it yet.
-STOP_MARGIN_STEPS = 2
-#: A heartbeat is at most about this old, in seconds, when it is read.
-HEARTBEAT_AGE_SECONDS = 1.5
 
 
 def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = False) -> list[StageVerdict]:
@@ -67,7 +58,7 @@ def _stage(
         _require_start(run_id, stage, state)
         _require_no_later(directory, run_id, plan, stage)
         _train(directory, run_id, plan, stage, journal, request)
-    _export(stage, journal)
+    export_model(stage, directory.worker, journal)
     require_evidence(directory, stage, None if state.done else journal)
     evaluate_stage(plan, directory, stage, journal)
     return not state.done
@@ -89,16 +80,6 @@ def _seal(stage: PlannedStage, state: StageState, journal: Journal) -> None:
             status = attempt.result.status if attempt.result else "unreadable"
             facts = {"attempt": attempt.number, "status": status, "result": attempt.result_digest}
             journal.append("attempt_found", stage=stage.name, **facts)
-
-
-def _export(stage: PlannedStage, journal: Journal) -> None:
-    """See to the stage's model, once; whether its script ended well is known for attempts that this engine saw."""
-    events = current_events(journal.read(), stage.name)
-    if any(event["event"] == "model_ready" for event in events):
-        return
-    ended = [event for event in events if event["event"] == "attempt_ended"]
-    export.require_model(stage, script_ended_well=bool(ended) and ended[-1].get("exit_code") == 0)
-    journal.append("model_ready", stage=stage.name)
 
 
 def _require_no_later(directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage) -> None:
@@ -129,74 +110,11 @@ def _require_start(run_id: str, stage: PlannedStage, state: StageState) -> None:
 def _train(
     directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage, journal: Journal, request: StopRequest
 ) -> None:
-    files = write_task(directory, run_id, stage)
-    log = paths.stage_log(stage.output_dir, stage.name)
-    progress = Progress(plan, stage, files.heartbeat)
-    attempt = int(files.root.name)
-    journal.append("attempt_started", stage=stage.name, attempt=attempt, argv=stage.argv, log=str(log))
-    progress.starting(attempt, log)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"=== stepladder: stage {stage.name}, attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ===\n")
-    outcome = launch(
-        stage.argv,
-        variables(stage.env, stage.launcher.nproc_per_node),
-        files.task.resolve(),
-        log,
-        request,
-        lambda: _ask_to_stop(files),
-        progress.tick,
-    )
-    progress.close()
-    state = stage_state(directory, run_id, stage)
-    result = state.attempts[-1].result
-    journal.append(
-        "attempt_ended",
-        stage=stage.name,
-        attempt=attempt,
-        status=result.status if result else "no evidence",
-        exit_code=outcome.exit_code,
-        seconds=round(outcome.seconds, 1),
-        result=state.attempts[-1].result_digest,
-    )
-    if not state.done:
-        raise _why_not_done(stage, state, outcome, log)
-    if outcome.exit_code != 0:
-        console.warn(f"stage {stage.name} reached its end, then its script failed (exit {outcome.exit_code}): {log}")
-
-
-def _ask_to_stop(files: AttemptDirectory) -> bool:
-    """Ask all ranks for a checkpoint at a common step; False while there is nothing to save."""
     try:
-        beat = read(Heartbeat, files.heartbeat)
-    except ContractError:
-        return False
-    if beat.phase == "starting":
-        return False
-    console.note("stopping: the training writes a checkpoint first; press Ctrl-C again to end it at once")
-    behind = time.time() - beat.time + HEARTBEAT_AGE_SECONDS
-    ahead = math.ceil(behind / beat.step_seconds) if beat.step_seconds else 0
-    write_json(files.control, {"stop_step": beat.step + ahead + STOP_MARGIN_STEPS})
-    return True
-
-
-def _why_not_done(stage: PlannedStage, state: StageState, outcome: Outcome, log: Path) -> StepladderError:
-    if outcome.stopped:
-        at = f"at {state.latest.name}" if state.latest else "before its first checkpoint"
-        return Interrupted(f"stage {stage.name} was stopped {at}", hint="the same command continues it")
-    result = state.attempts[-1].result
-    if result is None:
-        cause = f"its processes ended with exit code {outcome.exit_code} before training began"
-    elif result.error is not None:
-        cause = f"{result.error['type']}: {result.error['message']}"
-    elif result.status == "untrained":
-        cause = f"its script ended with exit code {outcome.exit_code} without training"
-    elif result.status == "complete":
-        cause = f"it ended, but {end_checkpoint(stage)} is not complete"
-    else:
-        last = result.evidence["steps"]["last"]
-        cause = f"it ended with exit code {outcome.exit_code} after step {last} of {stage.end_step}"
-    tail = "\n".join(f"  | {line}" for line in log_tail(log))
-    text, _, hint = cause.partition("; hint: ")
-    default = "mend the cause and run the same command again: finished stages are kept"
-    return StageFailed(f"stage {stage.name} failed: {text}\nlog: {log}, its last lines:\n{tail}", hint=hint or default)
+        train_stage(directory, run_id, plan, stage, journal, request, ask_to_stop)
+    except Interrupted as error:
+        error.hint = "the same command continues it"
+        raise
+    except StageFailed as error:
+        error.hint = error.hint or "mend the cause and run the same command again: finished stages are kept"
+        raise

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from pathlib import Path
 
+from stepladder.errors import RunError
 from stepladder.plan import PlannedStage
 from stepladder.tasks import end_checkpoint
 
+#: What holds a model's weights or those of its parts; a model of one part a folder has them deeper.
+_WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 #: What training continues from, and no model needs.
 _TRAINING_FILES = (
     "optimizer*",
@@ -20,12 +25,17 @@ _TRAINING_FILES = (
     "global_step*",
     "latest*",
     "zero_to_fp32.py",
+    "zero_to_torch.py",
     "pytorch_model_fsdp*",
+    "stepladder_*",
 )
 
 
-def require_model(stage: PlannedStage, script_ended_well: bool) -> None:
+def require_model(stage: PlannedStage, worker: Path, script_ended_well: bool) -> None:
     """Copy from the end checkpoint what the stage's directory lacks of the model.
+
+    Weights that lie there in an engine's shards alone are made whole by `worker`, in the stage's interpreter; raises
+    RunError when it cannot.
 
     What a script wrote is its own (the best model, another precision) and left alone, unless the script did not end
     well: then a file may be cut short, and all are written again. Copies, never links: a script that writes the
@@ -36,6 +46,23 @@ def require_model(stage: PlannedStage, script_ended_well: bool) -> None:
         target = Path(stage.output_dir) / source.relative_to(checkpoint)
         if not (target.is_file() and script_ended_well):
             _copy(source, target)
+    if not _has_weights(Path(stage.output_dir)):
+        _make_whole(stage, worker)
+
+
+def _has_weights(folder: Path) -> bool:
+    own = [path for path in folder.iterdir() if not path.name.startswith("checkpoint-")]
+    files = [file for path in own for file in ([path] if path.is_file() else path.rglob("*"))]
+    return any(file.match(pattern) for file in files for pattern in _WEIGHTS)
+
+
+def _make_whole(stage: PlannedStage, worker: Path) -> None:
+    argv = [stage.python, str(worker), "--whole-model", str(end_checkpoint(stage)), stage.output_dir]
+    env = {**os.environ, **stage.env}
+    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env, check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        raise RunError(f"the model of stage {stage.name} cannot be made whole: {last}", hint="save it in the script")
 
 
 def _model_files(checkpoint: Path) -> list[Path]:

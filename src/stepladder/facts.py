@@ -1,4 +1,4 @@
-"""Collects, for every stage, what was recorded and what lies on disk; `verify.py` decides from it.
+"""Collects, for every stage, what was recorded and what lies on disk; `verify/` decides from it.
 
 Files of checkpoints are read in the stage's own interpreter (`worker.pyz --inspect`), because the control side never
 imports torch. Without `deep`, only manifests, sizes and `trainer_state.json` are read.
@@ -7,6 +7,7 @@ imports torch. Without `deep`, only manifests, sizes and `trainer_state.json` ar
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -35,7 +36,9 @@ class OnDisk:
     weights: dict[str, str] = field(default_factory=dict)
     non_finite: list[str] = field(default_factory=list)
     optimizer: list[dict[str, Any]] | None = None
-    rng: dict[str, str] | None = None
+    rng: list[dict[str, str]] = field(default_factory=list)
+    parked: dict[str, dict[str, Any]] = field(default_factory=dict)
+    schedule: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class StageFacts:
         states_before: the saved state that each segment had to start from; None for a stage from scratch.
         boundary_name: the checkpoint that the stage started from, for messages.
         sealed: attempt number -> digest of its result when it ended, from the journal.
+        started: attempts whose start is in the journal: an engine that starts one also seals it.
+        journal_break: line of the journal that does not follow the line before it, None in an unbroken one.
         manifest: of the stage's last checkpoint, None without one.
         on_disk: that checkpoint as read, None without one.
     """
@@ -76,6 +81,8 @@ class StageFacts:
     states_before: list[dict[str, Any] | None]
     boundary_name: str
     sealed: dict[int, str]
+    started: frozenset[int]
+    journal_break: int | None
     manifest: Manifest | None
     on_disk: OnDisk | None
 
@@ -110,6 +117,12 @@ def _facts(
         states_before=_states_before(stage, segments),
         boundary_name=Path(stage.resume_from).name if stage.resume_from else "the base model",
         sealed=sealed_results(events, stage.name),
+        started=frozenset(
+            event["attempt"] for event in current_events(events, stage.name) if event["event"] == "attempt_started"
+        ),
+        journal_break=next(
+            (event["line"] for event in _since_set_aside(events, stage.name) if not event["follows"]), None
+        ),
         manifest=manifest.find(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
     )
@@ -127,12 +140,16 @@ def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:
 
 def current_events(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
     """Events of a stage since it was last set aside."""
+    return [event for event in _since_set_aside(events, stage) if event.get("stage") == stage]
+
+
+def _since_set_aside(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """Events of all stages since this one was last set aside."""
     current: list[dict[str, Any]] = []
     for event in events:
+        current.append(event)
         if event["event"] == "set_aside" and stage in event.get("stages", ()):
             current = []
-        elif event.get("stage") == stage:
-            current.append(event)
     return current
 
 
@@ -170,7 +187,7 @@ def _states_before(stage: PlannedStage, segments: list[Segment]) -> list[dict[st
     states: list[dict[str, Any] | None] = []
     for index, segment in enumerate(segments):
         if index == 0:
-            missing: dict[str, Any] = {"weights": {}, "moments": {}, "counters": {}, "rng": {}}
+            missing: dict[str, Any] = {"weights": {}, "moments": {}, "counters": {}, "rng": [{}]}
             states.append(boundary.state if boundary else missing if stage.resume_from else None)
             continue
         before = segments[index - 1].evidence.get("end")
@@ -198,6 +215,8 @@ def _on_disk(checkpoint: Path, inspected: dict[str, Any] | None) -> OnDisk | Non
         non_finite=inspected["non_finite"],
         optimizer=inspected["optimizer"],
         rng=inspected["rng"],
+        parked=inspected["parked"],
+        schedule=inspected["schedule"],
     )
 
 
@@ -210,7 +229,8 @@ def _inspect(run: RunDirectory, stages: Sequence[PlannedStage]) -> dict[str, Any
     for python in dict.fromkeys(stage.python for stage in existing):
         checkpoints = [str(end_checkpoint(stage)) for stage in existing if stage.python == python]
         argv = [python, str(run.worker), "--inspect", *checkpoints]
-        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        env = {**os.environ, **next(stage.env for stage in existing if stage.python == python)}
+        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env, check=False)
         if done.returncode != 0:
             last = (done.stderr.strip().splitlines() or ["no output"])[-1]
             raise RunError(

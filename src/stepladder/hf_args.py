@@ -60,9 +60,6 @@ _BELOW_1 = ("adam_beta1", "adam_beta2", "warmup_ratio")
 #: How like a known optimizer an unknown one must be to be refused: versions to come may know more.
 _OPTIMIZER_LIKENESS = 0.8
 
-#: Arguments that shape the learning rate over the steps.
-SCHEDULE_ARGS = ("learning_rate", "warmup_steps", "warmup_ratio", "lr_scheduler_type", "lr_scheduler_kwargs")
-
 DEFAULT_SCHEDULER = "linear"
 DEFAULT_BATCH_SIZE = 8
 DEFAULT_ACCUMULATION = 1
@@ -177,6 +174,11 @@ def curve(args: Mapping[str, Any], total_steps: int, offset: int = 0) -> Curve:
     return result
 
 
+def engine(args: Mapping[str, Any]) -> str | None:
+    """The engine that shards, by the argument that brings it in; None for a single process and for DDP."""
+    return next((name for name in ENGINES if args.get(name)), None)
+
+
 def samples_per_device_step(args: Mapping[str, Any]) -> tuple[int, int]:
     """(samples a device takes at once, micro-batches accumulated into one optimizer step)."""
     batch = understood("per_device_train_batch_size", args.get("per_device_train_batch_size", DEFAULT_BATCH_SIZE))
@@ -186,7 +188,7 @@ def samples_per_device_step(args: Mapping[str, Any]) -> tuple[int, int]:
 
 def for_version(args: Mapping[str, Any], transformers: str | None) -> dict[str, Any]:
     """The arguments under the names of that version of transformers; unchanged where the version is not known."""
-    release = _release(transformers)
+    release = release_of(transformers)
     if release is None:
         return dict(args)
     result = dict(args)
@@ -203,6 +205,12 @@ def for_version(args: Mapping[str, Any], transformers: str | None) -> dict[str, 
             result.pop("warmup_steps", None)
             result = _rename(result, "warmup_ratio", "warmup_steps")
     return result
+
+
+def release_of(version: str | None) -> tuple[int, int] | None:
+    """(major, minor) of a version; None where it is not known."""
+    found = re.match(r"(\d+)\.(\d+)", version or "")
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def argv(args: Mapping[str, Any]) -> list[str]:
@@ -257,11 +265,6 @@ def _text(value: Any) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value)
     return str(value)
-
-
-def _release(version: str | None) -> tuple[int, int] | None:
-    found = re.match(r"(\d+)\.(\d+)", version or "")
-    return (int(found[1]), int(found[2])) if found else None
 
 
 def _rename(args: dict[str, Any], old: str, new: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stepladder import check_args, checks, yaml_source
+from stepladder import check_args, check_engines, check_objectives, check_trainable, checks, yaml_source
 from stepladder.errors import CurriculumError, Problem
 from stepladder.spec import Curriculum, Evaluate, HandoverSpec, Launcher, Prepare, Stage
 from stepladder.yaml_source import DataPath, Document, Finding, suggestion
@@ -76,7 +76,8 @@ def load(file: str, overrides: Sequence[str] = ()) -> Loaded:
     """
     document = yaml_source.read(file)
     refused = document.override(overrides)
-    findings = [*checks.findings(document.data), *check_args.findings(document.data)]
+    kinds = (checks, check_args, check_engines, check_trainable, check_objectives)
+    findings = [finding for kind in kinds for finding in kind.findings(document.data)]
     understood: Curriculum | None
     try:
         understood = Curriculum.model_validate(document.data)

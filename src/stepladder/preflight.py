@@ -5,6 +5,7 @@ Looks at files and asks interpreters for versions; imports and runs nothing of t
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepladder import hf_args, interpreters
+from stepladder import checkpoint_fit, hf_args, interpreters, version_fit
 from stepladder.checks import contains
 from stepladder.errors import CurriculumError, PlanError
 from stepladder.interpreters import Interpreter
@@ -25,16 +26,15 @@ from stepladder.yaml_source import DataPath, Finding
 _DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".yaml")
 #: Where people keep their own models; `FOLDER/name` could be an id of the hub otherwise.
 _FOLDERS = ("runs", "models", "model", "checkpoints", "checkpoint", "ckpt", "ckpts", "output", "outputs", "weights")
-#: What holds an optimizer's state: single process and DDP, FSDP, DeepSpeed.
-_OPTIMIZER_STATE = ("optimizer.pt", "optimizer.bin", "optimizer_0", "global_step*")
 
 
-def checked_plan(loaded: Loaded, look_at_files: bool = True) -> Plan:
+def checked_plan(loaded: Loaded, look_at_files: bool = True, fresh: bool = False, only: str | None = None) -> Plan:
     """The plan of a curriculum.
 
     Raises CurriculumError with everything that is wrong with the curriculum and what it names, or PlanError with
     every missing or unfit thing that a sound one names. With `look_at_files` False it plans for another machine:
-    nothing is looked for, versions are not known, and the interpreter is whatever `python` is there.
+    nothing is looked for, versions are not known, and the interpreter is whatever `python` is there. Checkpoints that
+    `fresh` is going to set aside, all of them or those from the stage `only` on, are not looked at.
     """
     if not look_at_files:
         return make_plan(loaded.curriculum, interpreter="python")
@@ -46,10 +46,19 @@ def checked_plan(loaded: Loaded, look_at_files: bool = True) -> Plan:
         raise CurriculumError(loaded.problems(look.findings()))
     versions = {stage.name: said.versions.get("transformers") for stage, said in look.stages()}
     plan = make_plan(loaded.curriculum, versions)
-    problems = loaded.problems([*look.findings(), *_Directories(loaded, plan).findings()])
+    kept = _kept(plan, fresh, only)
+    checkpoints = [*checkpoint_fit.findings(plan, kept), *version_fit.findings(plan, kept)]
+    problems = loaded.problems([*look.findings(), *_Directories(loaded, plan).findings(), *checkpoints])
     if problems:
         raise PlanError(problems)
     return plan
+
+
+def _kept(plan: Plan, fresh: bool, only: str | None) -> list[PlannedStage]:
+    """The first stages, whose directories stay where they are."""
+    if fresh:
+        return [] if only is None else list(itertools.takewhile(lambda stage: stage.name != only, plan.stages))
+    return list(plan.stages)
 
 
 def hub_models(plan: Plan) -> list[str]:
@@ -89,6 +98,8 @@ class _Preflight:
         elif not (Path(model) / "config.json").is_file():
             hint = "a model's directory has a config.json beside its weights"
             yield Finding(here, f"{model} has no config.json, expected a model", hint)
+        for trouble in checkpoint_fit.missing_weights(Path(model)):
+            yield Finding(here, f"{model}: {trouble}, expected whole weights", "copy or download the model again")
 
     def _interpreter(self, index: int, answer: Interpreter) -> Iterator[Finding]:
         here = self._where(index, "python")
@@ -183,7 +194,6 @@ class _Directories:
             else:
                 yield from _not_a_directory(here, stage.output_dir)
             seen.setdefault(folder, stage.name)
-            yield from _checkpoint(stage)
 
 
 def _not_a_directory(here: DataPath, folder: str) -> Iterator[Finding]:
@@ -191,16 +201,6 @@ def _not_a_directory(here: DataPath, folder: str) -> Iterator[Finding]:
     there = next((place for place in (Path(folder), *Path(folder).parents) if place.exists()), Path())
     if not there.is_dir():
         yield Finding(here, f"{there} is a file, expected a directory", "move the file away, or name another directory")
-
-
-def _checkpoint(stage: PlannedStage) -> Iterator[Finding]:
-    if stage.resume_from is None or stage.handover.optimizer != "keep":
-        return
-    folder = Path(stage.resume_from)
-    if folder.is_dir() and not any(found for name in _OPTIMIZER_STATE for found in folder.glob(name)):
-        text = f"stage `{stage.name}` starts from {folder}, which has no optimizer state, expected optimizer.pt"
-        hint = "train the stage before it again with complete checkpoints, or say `handover: {optimizer: reset}`"
-        yield Finding(("stages", stage.index - 1), text, hint)
 
 
 def _at_home(path: str) -> Path:

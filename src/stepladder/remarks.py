@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from stepladder import hf_args
+from stepladder import hf_args, objectives
 from stepladder.plan import PlannedStage, hidden, is_secret
 
 #: Relative change of the learning rate at a boundary that deserves a word.
@@ -47,6 +47,7 @@ def _setting(stage: PlannedStage) -> dict[str, Any]:
         "script": stage.script,
         "python": stage.python,
         "nproc_per_node": stage.launcher.nproc_per_node,
+        "trainable": None if stage.trainable is None else " ".join(stage.trainable),
     }
 
 
@@ -61,11 +62,6 @@ def _shown(value: Any) -> str:
 
 
 def _of_stage(stage: PlannedStage) -> Iterator[str]:
-    if stage.batch.processes > 1:
-        yield f"{stage.batch.processes} processes: unverified until engines are supported"
-    for engine in hf_args.ENGINES:
-        if stage.args.get(engine):
-            yield f"{engine}: unverified until engines are supported"
     curve = stage.curve
     if curve is not None and curve.warmup_steps >= curve.total_steps:
         yield (
@@ -82,7 +78,10 @@ def _of_boundary(schedule: str, before: PlannedStage, now: PlannedStage) -> Iter
         other = [name for name in hf_args.DATA_ARGS if before.args.get(name) != now.args.get(name)]
         if other:
             yield f"{where}: `data: continue`, but {', '.join(other)} differs: samples of other data are skipped"
-    if now.handover.optimizer == "reset":
+    change = objectives.change(before.script, now.script)
+    if change:
+        yield f"{where}: {change[0]} -> {change[1]}, the objective changes, so the optimizer starts anew: weights only"
+    elif now.handover.optimizer == "reset":
         yield f"{where}: the optimizer's state is dropped, as `optimizer: reset` asks"
     if before.transformers and now.transformers and before.transformers != now.transformers:
         yield (

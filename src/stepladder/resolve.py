@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stepladder import checks, hf_args, paths, remarks
+from stepladder import checks, hf_args, objectives, paths, remarks
 from stepladder.plan import Batch, EvaluatePlan, Plan, PlannedStage, PreparePlan, Processes
 from stepladder.spec import Curriculum, Stage
 from stepladder_worker.contract import Handover
@@ -86,9 +86,10 @@ def _stage(
     stated = hf_args.merged(curriculum.args, stage.args)
     args = hf_args.for_version(stated, transformers)
     curve, lr_start, lr_end = _learning_rate(curriculum.schedule, stated, start, end, total)
-    handover = _handover(curriculum, stage)
     processes = _processes(curriculum, stage)
     script = script_of(curriculum, stage)
+    new_objective = before is not None and objectives.change(before.script, script) is not None
+    handover = _handover(curriculum, stage, new_objective)
     output_dir = checks.stage_directory(curriculum.stage_dir, curriculum.output_dir, index, stage.name)
     model = before.output_dir if before else curriculum.model_name_or_path
     resume_from = str(paths.checkpoint(before.output_dir, before.end_step)) if before else None
@@ -110,9 +111,9 @@ def _stage(
         data_start_step=before.data_start_step if before and handover.data == "continue" else start,
         handover=handover,
         in_force=_in_force(curriculum.schedule, args),
-        engine=next((engine for engine in hf_args.ENGINES if args.get(engine)), None),
-        trainable=None,
-        new_objective=False,
+        engine=hf_args.engine(args),
+        trainable=_trainable(curriculum, stage),
+        new_objective=new_objective,
         args=args,
         script=script,
         python=python,
@@ -166,9 +167,17 @@ def _in_force(schedule: str, args: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in stated.items() if schedule != "script" or name != "learning_rate"}
 
 
-def _handover(curriculum: Curriculum, stage: Stage) -> Handover:
-    own = stage.handover.model_dump(exclude_unset=True) if stage.handover else {}
-    return Handover(**{**curriculum.handover.model_dump(), **own})
+def _handover(curriculum: Curriculum, stage: Stage, new_objective: bool) -> Handover:
+    """What is stated, the stage's over the curriculum's; another objective keeps no optimizer by itself."""
+    stated = [spec.model_dump(exclude_unset=True) for spec in (curriculum.handover, stage.handover) if spec]
+    optimizer = {"optimizer": "reset"} if new_objective else {}
+    return Handover(**{name: value for part in (optimizer, *stated) for name, value in part.items()})
+
+
+def _trainable(curriculum: Curriculum, stage: Stage) -> tuple[str, ...] | None:
+    """A stage that writes `trainable:` without a value leaves it to the script, whatever the curriculum says."""
+    stated = stage.trainable if "trainable" in stage.model_fields_set else curriculum.trainable
+    return None if stated is None else tuple(stated)
 
 
 def _processes(curriculum: Curriculum, stage: Stage) -> Processes:

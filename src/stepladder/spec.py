@@ -41,6 +41,9 @@ EnvText = Annotated[str, BeforeValidator(_as_text)]
 
 Args = dict[str, JsonValue]
 
+#: Patterns over names, in order; a leading `!` takes away.
+Patterns = Annotated[list[Text], Field(min_length=1)]
+
 
 class _Model(BaseModel):
     # Strict: a budget of "40", 40.5 or true is a slip of the pen, not a number of steps.
@@ -60,7 +63,7 @@ class HandoverSpec(_Model):
     """What a boundary carries besides the weights. A stage states only what differs from the curriculum."""
 
     optimizer: Literal["keep", "reset"] = "keep"
-    """keep: every moment and step counter; reset: a fresh optimizer."""
+    """keep: every moment and step counter; reset: a fresh optimizer. Left out, another objective resets it."""
     rng: Literal["keep", "reset"] = "keep"
     """keep: the random state at the end of the stage before; reset: the script's own seed."""
     data: Literal["fresh", "continue"] = "fresh"
@@ -104,6 +107,8 @@ class Stage(_Model):
     """Processes of this stage; what it leaves out is as in the curriculum."""
     handover: HandoverSpec | None = None
     """What this stage takes over from the one before; what it leaves out is as in the curriculum."""
+    trainable: Patterns | None = None
+    """Patterns of the parameters that this stage trains, instead of the curriculum's; null leaves it to the script."""
 
 
 class Curriculum(_Model):
@@ -131,6 +136,8 @@ class Curriculum(_Model):
     """Whose learning-rate curve holds: one of the whole run, one a stage, or the script's own."""
     handover: HandoverSpec = Field(default_factory=HandoverSpec)
     """What every boundary carries besides the weights."""
+    trainable: Patterns | None = None
+    """Patterns over parameter names: what every stage trains; left out, the script decides."""
     hook: bool = True
     """false: the worker only observes and changes nothing in the Trainer."""
     prepare: list[Prepare] = Field(default_factory=list)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -14,6 +16,7 @@ from stepladder.paths import AttemptDirectory, RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder_worker import manifest
 from stepladder_worker.contract import (
+    ERRORS_OF_RANKS,
     ContractError,
     Heartbeat,
     StageResult,
@@ -50,6 +53,17 @@ class Attempt:
     def task_digest(self) -> str | None:
         """SHA-256 of the task file; None without one."""
         return digest(self.files.task) if self.files.task.is_file() else None
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """What ended the script first, on whichever rank; the others then fail with their connection to it."""
+        found: list[tuple[float, dict[str, Any]]] = []
+        if self.result is not None and self.result.error is not None:
+            found.append((self.files.result.stat().st_mtime, self.result.error))
+        for path in self.files.root.glob(ERRORS_OF_RANKS):
+            with contextlib.suppress(ContractError, OSError):
+                found.append((path.stat().st_mtime, read_json(path)))
+        return min(found, key=lambda item: item[0])[1] if found else None
 
     @property
     def started(self) -> bool:

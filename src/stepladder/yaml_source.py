@@ -218,7 +218,8 @@ class _Reader:
         if tag in _TEXT_TAGS:
             return node.value
         if tag not in _TYPED_TAGS:
-            self.findings.append(Finding(path, f"found a value tagged {tag}, expected plain YAML"))
+            hint = f'quote text that begins with `!`: "{tag}"' if tag.startswith("!") else None
+            self.findings.append(Finding(path, f"found a value tagged {tag}, expected plain YAML", hint))
             return None
         try:
             return _yaml().constructor.construct_object(node)
@@ -255,6 +256,8 @@ def _syntax(file: str, error: YAMLError) -> Problem:
         return Problem(place, "not YAML: expected a mapping, `key: value` in every line", _BEGINNING)
     text = " ".join(filter(None, [error.context, str(error.problem)]))
     hint = "look at this line and the one before it: a bracket, a quote, a colon or the indentation"
+    if "alias" in text:
+        hint = "quote text that begins with `*`"
     return Problem(place, f"not YAML: {text}", hint)
 
 

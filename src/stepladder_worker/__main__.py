@@ -2,17 +2,22 @@
 
 STEPLADDER_TASK=task.json python worker.pyz SCRIPT ARGS...        (or: -m MODULE ARGS...)
 python worker.pyz --inspect CHECKPOINT...                         facts of checkpoints as one JSON line
+python worker.pyz --whole-model CHECKPOINT FOLDER                 one file of weights from an engine's shards
 """
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from stepladder_worker import hook, runner, session
 from stepladder_worker.contract import (
@@ -35,6 +40,10 @@ def main(argv: list[str]) -> int:
         from stepladder_worker.inspection import print_facts
 
         return print_facts(argv[1:])
+    if argv[:1] == ["--whole-model"]:
+        from stepladder_worker.whole_model import write
+
+        return write(*argv[1:3])
     if not argv:
         return _refuse("no script given; hint: worker.pyz SCRIPT ARGS...")
     _die_with_parent()
@@ -55,25 +64,46 @@ def _train(stage: session.Session, argv: list[str]) -> int:
     if stage.rank == 0:
         beat = Heartbeat(os.getpid(), stage.true_step, stage.task.end_step, None, None, time.time(), "starting")
         write_json(stage.task.heartbeat_path, beat.to_dict(), durable=False)
+    code, error = _run(stage, argv)
+    stage.evidence.write(_status(stage, failed=error is not None), error)
+    return code if stage.world_size == 1 else _leave(code)
+
+
+def _run(stage: session.Session, argv: list[str]) -> tuple[int, dict[str, str] | None]:
+    """(exit code, what ended the script if it did not end by itself)."""
     try:
+        if stage.task.engine == "deepspeed":
+            from stepladder_worker.hooks import deepspeed
+
+            deepspeed.start()
         runner.run_script(argv)
     except SystemExit as ended:
         if ended.code is None or isinstance(ended.code, int):
-            stage.evidence.write(_status(stage))
-            return ended.code or 0
+            return ended.code or 0, None
         print(ended.code, file=sys.stderr)  # noqa: T201 - what Python does with sys.exit("text")
-        stage.evidence.write(_status(stage), {"type": "SystemExit", "message": str(ended.code), "traceback": ""})
-        return 1
+        return 1, {"type": "SystemExit", "message": str(ended.code), "traceback": ""}
     except BaseException as error:
         traceback.print_exc()
         text = {"type": type(error).__name__, "message": str(error), "traceback": traceback.format_exc()}
-        stage.evidence.write(_status(stage, failed=True), text)
-        return 1
-    stage.evidence.write(_status(stage))
-    return 0
+        return 1, text
+    return 0, None
 
 
-def _status(stage: session.Session, failed: bool = False) -> str:
+def _leave(code: int) -> NoReturn:
+    """End one rank of several, after everything that Python does at its end but taking itself apart.
+
+    Freeing a process group of gloo then waits, with the interpreter's lock held, for a thread that wants it: such a
+    rank would hang after its work is done.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _status(stage: session.Session, failed: bool) -> str:
     """What the attempt came to. A script that fails after the stage's last checkpoint has still completed it."""
     if stage.finished:
         return "complete"

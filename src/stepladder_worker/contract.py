@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 
 from stepladder_worker.schedule import Curve
 
-VERSION = 1
+VERSION = 2
 
 #: The environment variable through which a worker finds its task.
 TASK_VARIABLE = "STEPLADDER_TASK"
+
+#: What ended ranks other than 0, beside the result.
+ERRORS_OF_RANKS = "error_rank*.json"
 
 #: Exit code of a worker that was asked to stop and left a checkpoint (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
@@ -224,6 +227,11 @@ def digest(path: str | Path) -> str:
         while chunk := file.read(1 << 20):
             sha.update(chunk)
     return sha.hexdigest()
+
+
+def error_path(result_path: str | Path, rank: int) -> Path:
+    """Where a rank other than 0 writes `{"rank", "type", "message", "traceback"}` of what ended it."""
+    return Path(result_path).with_name(ERRORS_OF_RANKS.replace("*", str(rank)))
 
 
 def _sync_folder(folder: Path) -> None:

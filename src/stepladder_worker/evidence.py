@@ -9,9 +9,10 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections import Counter
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from stepladder_worker.contract import StageResult, StageTask, write_json
+from stepladder_worker.contract import StageResult, StageTask, error_path, write_json
 
 if TYPE_CHECKING:
     from stepladder_worker.losses import Losses
@@ -25,7 +26,7 @@ PACKAGES = ("torch", "transformers", "accelerate", "trl", "deepspeed", "peft", "
 
 
 class Evidence:
-    """Collects the facts of one attempt; `write` makes them a StageResult. Only rank 0 writes."""
+    """Collects the facts of one attempt; `write` makes them a StageResult of rank 0."""
 
     def __init__(self, task: StageTask, task_digest: str, rank: int) -> None:
         self.task, self.task_digest, self.rank = task, task_digest, rank
@@ -38,18 +39,29 @@ class Evidence:
         self.data: dict[str, Any] = {
             "length": None,
             "batches": None,
-            "epoch": None,
+            "span": None,
+            "drop_last": False,
             "inexact": None,
+            "epoch": None,
             "first_batches": [],
+            "left_out": 0,
+            "astray": 0,
+            "skipped": 0,
         }
         self.batch: dict[str, int] = {"per_device": 0, "accumulation": 0}
         self.batch_sizes: Counter[int] = Counter()
         self.shapes: dict[str, dict[str, list[int]]] = {}
         self.arguments: dict[str, Any] = {}
         self.groups: list[dict[str, Any]] = []
+        self.groups_at_end: list[dict[str, Any]] = []
+        self.cadence: dict[str, Any] = {}
         self.losses: Losses | None = None
+        self.trainable: dict[str, Any] = {"optimizer": None, "resting": []}
         self.best_metric: dict[str, float | None] = {"start": None, "end": None}
         self.world_size = 1
+        self.engine: str | None = None
+        self.ranks: list[dict[str, Any]] = []
+        self.highest_lr: list[float] = []
         self._last_lr: float | None = None
 
     def note(self, text: str) -> None:
@@ -59,10 +71,11 @@ class Evidence:
             if self.rank == 0:
                 print(f"stepladder: {text}", flush=True)  # noqa: T201 - the stage's log is where it must be seen
 
-    def batch_drawn(self, epoch: int | None, position: int, indices: list[int]) -> None:
-        """A micro-batch of sample indices was drawn for training, `position` batches into its epoch.
+    def batch_drawn(self, epoch: int, position: int, indices: list[int]) -> None:
+        """This process drew a micro-batch of sample indices for training; the micro-batches that all processes draw
+        together begin `position` samples into the epoch.
 
-        `epoch` is the one that the sampler shuffles by; None where the sampler does not tell.
+        `epoch` is the one that the sampler shuffles by; the loop's where the sampler does not tell.
         """
         if not self.data["first_batches"]:
             self.data["epoch"] = epoch
@@ -83,6 +96,7 @@ class Evidence:
     def learning_rates(self, step: int, used: list[float], planned: list[float] | None) -> None:
         """Learning rates of all groups for the step that follows `step` completed ones."""
         self._last_lr = used[0] if used else None
+        self.highest_lr = [max(pair) for pair in zip_longest(used, self.highest_lr, fillvalue=0.0)]
         if planned is None:
             return
         self.lr["checked"] += 1
@@ -104,11 +118,24 @@ class Evidence:
         if self.losses is not None:
             self.losses.step_done()
 
+    def rank_facts(self) -> dict[str, Any]:
+        """What may differ from rank to rank: gathered at every checkpoint into `ranks`."""
+        return {
+            "rank": self.rank,
+            "epoch": self.data["epoch"],
+            "first_batches": self.data["first_batches"],
+            "inexact": self.data["inexact"],
+            "batch_sizes": self._batch_sizes(),
+            "non_finite_step": None if self.losses is None else self.losses.non_finite_step(),
+        }
+
     def write(self, status: str, error: dict[str, str] | None = None) -> None:
-        """Rewrite this attempt's `result.json` with everything known so far."""
-        if self.rank != 0:
-            return
+        """Rewrite this attempt's `result.json` with everything known so far; another rank leaves its error alone."""
         task = self.task
+        if self.rank != 0:
+            if error is not None:
+                write_json(error_path(task.result_path, self.rank), {"rank": self.rank, **error})
+            return
         result = StageResult(task.run_id, task.stage, task.attempt, self.task_digest, status, error, self._facts())
         write_json(task.result_path, result.to_dict())
 
@@ -116,7 +143,9 @@ class Evidence:
         return {
             "versions": versions(),
             "hook": self.task.hook,
+            "engine": self.engine,
             "world_size": self.world_size,
+            "ranks": self.ranks,
             "loaded": self.loaded,
             "start": self.start,
             "end": self.end,
@@ -124,14 +153,20 @@ class Evidence:
             "lr": self.lr,
             "data": self.data,
             "batch": self.batch,
-            "batch_sizes": {str(size): count for size, count in sorted(self.batch_sizes.items())},
+            "batch_sizes": self._batch_sizes(),
             "shapes": self.shapes,
             "arguments": self.arguments,
             "groups": self.groups,
+            "groups_at_end": self.groups_at_end,
+            "cadence": self.cadence,
+            "trainable": self.trainable,
             "best_metric": self.best_metric,
             "loss": None if self.losses is None else self.losses.summary(),
             "notes": self.notes,
         }
+
+    def _batch_sizes(self) -> dict[str, int]:
+        return {str(size): count for size, count in sorted(self.batch_sizes.items())}
 
 
 def versions() -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Fingerprints of tensors and random states, so that two processes can compare what they hold by name.
 
-A tensor's fingerprint is the sum modulo 2^64 of mix(bits of element, flat index): it does not depend on how the
-tensor is sharded or on which device it lies, and any changed, moved or swapped element changes it.
+A tensor's fingerprint is the sum modulo 2^64 of mix(bits of element, flat index) over its elements that are not
+zero: it does not depend on how the tensor is sharded or on which device it lies, and any changed, moved or swapped
+element changes it.
 """
 
 from __future__ import annotations
@@ -23,15 +24,33 @@ _A, _B, _C = 0x9E3779B97F4A7C15 - (1 << 64), 0xBF58476D1CE4E5B9 - (1 << 64), 0x9
 
 
 def of_tensor(tensor: torch.Tensor) -> str:
-    """`dtype[shape]:16 hex digits` of a tensor's exact bits. Complex tensors count as pairs of reals."""
+    """`dtype[shape]:16 hex digits` of a whole tensor's exact bits."""
+    return text(tensor.dtype, tuple(tensor.shape), partial(tensor, 0))
+
+
+def partial(tensor: torch.Tensor, start: int) -> int:
+    """What the elements of a part of a tensor add to its fingerprint.
+
+    `start` is the flat index of the part's first element in the whole. Complex tensors count as pairs of reals.
+    """
     flat = tensor.detach()
-    flat = torch.view_as_real(flat) if flat.is_complex() else flat
+    if flat.is_complex():
+        flat, start = torch.view_as_real(flat), 2 * start
     bits = flat.contiguous().view(-1).view(_BITS[flat.element_size()])
     total = torch.zeros((), dtype=torch.int64, device=bits.device)
-    for start in range(0, bits.numel(), CHUNK):
-        total += _mix(bits[start : start + CHUNK].to(torch.int64), start).sum()
-    value = int(total.item()) % (1 << 64)
-    return f"{str(tensor.dtype).removeprefix('torch.')}{list(tensor.shape)}:{value:016x}"
+    for first in range(0, bits.numel(), CHUNK):
+        total += _mix(bits[first : first + CHUNK].to(torch.int64), start + first).sum()
+    return int(total.item()) % (1 << 64)
+
+
+def text(dtype: torch.dtype, shape: tuple[int, ...], total: int) -> str:
+    """A fingerprint from the sum over all parts, modulo 2^64."""
+    return f"{str(dtype).removeprefix('torch.')}{list(shape)}:{total % (1 << 64):016x}"
+
+
+def is_zero(fingerprint: str) -> bool:
+    """Whether a tensor with this fingerprint holds zeros alone."""
+    return fingerprint.endswith(":" + "0" * 16)
 
 
 def of_random_state(states: Mapping[str, Any]) -> dict[str, str]:
@@ -52,8 +71,11 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     random.setstate(states["python"])
     np.random.set_state(states["numpy"])
     torch.random.set_rng_state(states["cpu"])
-    if "cuda" in states:
-        torch.cuda.random.set_rng_state_all(states["cuda"])
+    if "cuda" in states and torch.cuda.is_available():
+        # A Trainer of one process saves the state of its device, one of several saves those of all devices.
+        devices = states["cuda"] if isinstance(states["cuda"], (list, tuple)) else [states["cuda"]]
+        for device, state in enumerate(devices[: torch.cuda.device_count()]):
+            torch.cuda.set_rng_state(state, device)
 
 
 def _mix(bits: torch.Tensor, start: int) -> torch.Tensor:
@@ -61,7 +83,8 @@ def _mix(bits: torch.Tensor, start: int) -> torch.Tensor:
     mixed = bits * _B + index * _A
     mixed = (mixed ^ _shift(mixed, 30)) * _B
     mixed = (mixed ^ _shift(mixed, 27)) * _C
-    return mixed ^ _shift(mixed, 31)
+    # Zeros add nothing, so that a tensor of zeros (a moment that never saw a gradient) is known by its fingerprint.
+    return (mixed ^ _shift(mixed, 31)) * (bits != 0)
 
 
 def _shift(value: torch.Tensor, places: int) -> torch.Tensor:

@@ -21,15 +21,30 @@ def install() -> None:
     """Arrange for the hooks to be in place when the script imports the Trainer."""
     imports.when_imported("transformers.trainer", _wrap_trainer)
     imports.when_imported("accelerate.data_loader", data.wrap_skipping)
+    imports.when_imported("deepspeed.runtime.engine", _wrap_deepspeed)
+    imports.when_imported("transformers.integrations.deepspeed", _wrap_deepspeed_configuration)
+
+
+def _wrap_deepspeed(module: ModuleType) -> None:
+    from stepladder_worker.hooks import deepspeed
+
+    deepspeed.wrap_engine(module)
+
+
+def _wrap_deepspeed_configuration(module: ModuleType) -> None:
+    from stepladder_worker.hooks import deepspeed
+
+    deepspeed.wrap_configuration(module)
 
 
 def _wrap_trainer(module: ModuleType) -> None:
     enforcing = session.current().task.hook
     hooks = _hooks(enforcing)
     if enforcing:
-        from stepladder_worker.hooks import resume
+        from stepladder_worker.hooks import resume, train, trainable
 
         resume.wrap_state(module.TrainerState)
+        train.wrap_train(module.Trainer)
     original = module.Trainer.__init__
     signature = inspect.signature(original)
 
@@ -42,6 +57,8 @@ def _wrap_trainer(module: ModuleType) -> None:
         if given is None:
             arguments.apply(self.args)
         _adopt(self, hooks)
+        if enforcing:
+            trainable.choose(self.model)
 
     module.Trainer.__init__ = init
 
@@ -52,13 +69,31 @@ def _hooks(enforcing: bool) -> tuple[type, ...]:
 
     if not enforcing:
         return data.DataHook, ObserveHook
+    from stepladder_worker.hooks.accumulation import AccumulationHook
     from stepladder_worker.hooks.checkpoint import CheckpointHook
+    from stepladder_worker.hooks.data_position import DataPositionHook
     from stepladder_worker.hooks.learning_rate import LearningRateHook
     from stepladder_worker.hooks.optimizer import OptimizerHook
+    from stepladder_worker.hooks.other_head import OtherHeadHook
     from stepladder_worker.hooks.rng import RandomStateHook
+    from stepladder_worker.hooks.sharded_model import ShardedModelHook
     from stepladder_worker.hooks.train import TrainHook
+    from stepladder_worker.hooks.trainable import TrainableHook
 
-    return TrainHook, CheckpointHook, data.DataHook, LearningRateHook, OptimizerHook, RandomStateHook, ObserveHook
+    return (
+        TrainHook,
+        CheckpointHook,
+        data.DataHook,
+        DataPositionHook,
+        AccumulationHook,
+        TrainableHook,
+        LearningRateHook,
+        OptimizerHook,
+        OtherHeadHook,
+        RandomStateHook,
+        ShardedModelHook,
+        ObserveHook,
+    )
 
 
 def _adopt(trainer: Any, hooks: tuple[type, ...]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from stepladder_worker.contract import ContractError, digest, read_json, write_json
 
 NAME = "stepladder.json"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

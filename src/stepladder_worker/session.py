@@ -39,6 +39,7 @@ class Session:
         stopping: it ends because a stop was asked for, before the stage's end.
         epoch_over: the loop has left its last epoch.
         saved_steps: global steps whose checkpoint this process has completed.
+        parked: optimizer state of parameters that the stage does not train, by name; complete on rank 0.
     """
 
     def __init__(self, task: StageTask, task_digest: str) -> None:
@@ -51,6 +52,7 @@ class Session:
         self.trainer: Any = None
         self.ending = self.stopping = self.epoch_over = False
         self.saved_steps: set[int] = set()
+        self.parked: dict[str, dict[str, Any]] = {}
         self.checkpoint = self._resume_point() if task.hook else None
         self.loaded = None if self.checkpoint is None else self._checked_manifest(self.checkpoint)
         self.true_step = task.start_step if self.loaded is None else self.loaded.global_step

@@ -1,8 +1,7 @@
 """tiny_train with what real scripts do beside the plain Trainer: `--odd KIND`, with the same data for evaluation.
 
 count_in_group: an optimizer that keeps its step counter in the parameter group. iterable: an IterableDataset.
-late_batch: the batch size is changed inside the loop. reinit: a callback initialises a layer again.
-frozen: the embedding is not trained.
+frozen: the embedding is not trained. reinit: a callback initialises a layer again.
 """
 
 from dataclasses import dataclass, field
@@ -43,12 +42,6 @@ class Stream(torch.utils.data.IterableDataset):
         return (self.data[index] for index in range(len(self.data)))
 
 
-class LateBatch(Trainer):
-    def _inner_training_loop(self, *args, **kwargs):
-        self._train_batch_size = 1
-        return super()._inner_training_loop(*args, **kwargs)
-
-
 class Reinit(TrainerCallback):
     def on_epoch_begin(self, args, state, control, model=None, **kwargs):
         torch.nn.init.zeros_(model.lm_head.weight)
@@ -63,7 +56,7 @@ def main() -> None:
         optimizer = CountInGroup(model.parameters(), args.learning_rate)
     if ours.odd == "frozen":
         model.model.embed_tokens.weight.requires_grad_(False)
-    trainer = (LateBatch if ours.odd == "late_batch" else Trainer)(
+    trainer = Trainer(
         model=model,
         args=args,
         train_dataset=Stream(data) if ours.odd == "iterable" else data,

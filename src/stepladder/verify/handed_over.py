@@ -6,7 +6,9 @@ from typing import Any
 
 from stepladder.facts import Segment, StageFacts
 from stepladder.verify.verdict import Check
+from stepladder_worker import carried
 from stepladder_worker.manifest import differences
+from stepladder_worker.objective import expected, taken_over
 
 
 def weights(facts: StageFacts) -> Check:
@@ -15,12 +17,17 @@ def weights(facts: StageFacts) -> Check:
         start = segment.evidence["start"]["weights"]
         if before is None:
             continue
-        wrong = differences(before["weights"], start)
+        at_boundary = facts.stage.new_objective and segment is facts.segments[0]
+        wrong = differences(expected(before["weights"], start) if at_boundary else before["weights"], start)
         if wrong:
             return Check("weights", False, f"{len(wrong)} of {len(start)} differ from the checkpoint, first {wrong[0]}")
-    count = len(facts.segments[0].evidence["start"]["weights"])
-    if facts.states_before[0] is None:
+    start, before = facts.segments[0].evidence["start"]["weights"], facts.states_before[0]
+    count = len(start)
+    if before is None:
         return Check("weights", True, f"{count} parameters of the base model")
+    if facts.stage.new_objective:
+        taken = taken_over(before["weights"], start)
+        return Check("weights", bool(taken.common), f"another objective: {taken}")
     return Check("weights", True, f"{count} of {count} parameters equal to {facts.boundary_name}")
 
 
@@ -42,26 +49,43 @@ def optimizer(facts: StageFacts) -> Check:
         return Check("optimizer", False, f"step counters grew by {max(gains.values()):g}, the stage has {steps} steps")
     before_count = max(start["counters"].values(), default=0)
     kind = "reset by the curriculum, " if facts.stage.handover.optimizer == "reset" else ""
-    return Check("optimizer", True, f"{kind}step counters {before_count:g} -> {max(end['counters'].values()):g}")
+    counted = f"{kind}step counters {before_count:g} -> {max(end['counters'].values()):g}"
+    return Check("optimizer", True, counted + _carried(facts))
 
 
 def _optimizer_start(segment: Segment, before: dict[str, Any] | None) -> str | None:
     start = segment.evidence["start"]
-    expected = before or {"counters": {}, "moments": {}}
+    saved = before or {"counters": {}, "moments": {}}
+    expected = carried.expected(saved, start["optimizer_names"])
     wrong = differences(expected["counters"], start["counters"])
     if wrong:
         found = max(start["counters"].values(), default=0)
         wanted = max(expected["counters"].values(), default=0)
         return f"step counters {found:g}, expected {wanted:g}, for {len(wrong)} parameters, first {wrong[0]}"
     wrong = differences(expected["moments"], start["moments"])
-    return f"moments of {len(wrong)} parameters differ, first {wrong[0]}" if wrong else None
+    if wrong:
+        return f"moments of {len(wrong)} parameters differ, first {wrong[0]}"
+    end = segment.evidence["end"] or start
+    wrong = differences(expected["parked"], start["parked"]) or differences(start["parked"], end["parked"])
+    return f"parked state of {len(wrong)} frozen parameters differs, first {wrong[0]}" if wrong else None
+
+
+def _carried(facts: StageFacts) -> str:
+    """What a boundary at which other parameters are trained made of their state; nothing to say at others."""
+    before, names = facts.states_before[0], facts.segments[0].evidence["start"]["optimizer_names"]
+    if before is None or facts.stage.handover.optimizer == "reset" or set(before["optimizer_names"]) == set(names):
+        return ""
+    return f"; {carried.described(carried.counts(before, names))}"
 
 
 def random_state(facts: StageFacts) -> Check:
     for index, (segment, before) in enumerate(zip(facts.segments, facts.states_before, strict=True)):
         if before is None or (index == 0 and facts.stage.handover.rng == "reset"):
             continue
-        if segment.evidence["loaded"]["random_state"] != before["rng"]:
+        saved = before["rng"]
+        # With another number of processes, rank r goes on from rank r modulo the number saved.
+        expected = [saved[rank % len(saved)] for rank in range(segment.evidence["world_size"])]
+        if segment.evidence["loaded"]["random_state"] != expected:
             return Check("random_state", False, "the random state at the start is not the checkpoint's")
     if facts.states_before[0] is None or facts.stage.handover.rng == "reset":
         return Check("random_state", True, "the script's own seed")

@@ -17,6 +17,9 @@ def learning_rate(facts: StageFacts) -> Check:
         lr, steps = segment.evidence["lr"], segment.evidence["steps"]
         if lr["mismatched"]:
             first = lr["mismatches"][0]
+            if first["step"] <= facts.stage.start_step:
+                planned = f"the plan has this stage begin with step {facts.stage.start_step + 1}"
+                return Check("learning_rate", False, f"step {first['step']}: {first['used']}, {planned}")
             return Check("learning_rate", False, f"step {first['step']}: {first['used']}, planned {first['planned']}")
         if curve.peak not in lr["bases"]:
             return Check("learning_rate", False, f"base rates {lr['bases']}, planned {curve.peak:g}")
@@ -35,16 +38,35 @@ def learning_rate(facts: StageFacts) -> Check:
 def hyper_parameters(facts: StageFacts) -> Check:
     """What the curriculum states is what the Trainer had, and what the optimizer's groups had."""
     for segment in facts.segments:
-        have, groups = segment.evidence["arguments"], segment.evidence["groups"]
+        have = segment.evidence["arguments"]
         for name, wanted in facts.stage.in_force.items():
             if name in have and have[name] != wanted:
                 return Check("hyper_parameters", False, f"{name} was {have[name]!r}, the stage says {wanted!r}")
-        for name, wanted in _expected_of_groups(facts.stage.in_force).items():
-            found = [group[name] for group in groups if name in group]
-            if found and wanted not in found:
-                return Check("hyper_parameters", False, f"{name} of the optimizer was {found}, the stage says {wanted}")
+        problem = _cadence_problem(facts.stage.in_force, segment.evidence) or _groups_problem(
+            facts.stage.in_force, segment.evidence
+        )
+        if problem:
+            return Check("hyper_parameters", False, problem)
     seen = [name for name in facts.stage.in_force if name in facts.segments[0].evidence["arguments"]]
     return Check("hyper_parameters", True, f"{len(seen)} stated values in force")
+
+
+def _cadence_problem(in_force: dict[str, Any], evidence: dict[str, Any]) -> str | None:
+    """Trap 6b: how often the loop logs, evaluates and saves. Below 1 it is a part of all steps, which changes."""
+    for name, used in evidence["cadence"].items():
+        wanted = in_force.get(name)
+        if wanted is not None and wanted >= 1 and used is not None and used != wanted:
+            return f"{name} of the loop was {used}, the stage says {wanted}"
+    return None
+
+
+def _groups_problem(in_force: dict[str, Any], evidence: dict[str, Any]) -> str | None:
+    for when, groups in (("", evidence["groups"]), (" at its end", evidence["groups_at_end"])):
+        for name, wanted in _expected_of_groups(in_force).items():
+            found = [group[name] for group in groups if name in group]
+            if found and wanted not in found:
+                return f"{name} of the optimizer was {found}{when}, the stage says {wanted}"
+    return None
 
 
 def _expected_of_groups(in_force: dict[str, Any]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-from stepladder.facts import StageFacts
+from stepladder.facts import OnDisk, StageFacts
 from stepladder.verify.verdict import Check
+from stepladder_worker.manifest import differences
 
 
 def checkpoint(facts: StageFacts) -> Check:
@@ -33,12 +35,22 @@ def checkpoint(facts: StageFacts) -> Check:
 
 
 def _manifest_disagreement(facts: StageFacts) -> str | None:
-    """What the files hold against what the manifest says, by name where the names agree and by value elsewhere."""
+    """What the files hold against what the manifest says; None where they agree."""
     disk, state = facts.on_disk, facts.manifest.state if facts.manifest else {}
     if disk is None:
         return "no checkpoint"
     if disk.non_finite:
         return f"{len(disk.non_finite)} tensors are not finite, first {disk.non_finite[0]}"
+    return (
+        _weights_disagreement(disk, state)
+        or _optimizer_disagreement(disk, state)
+        or _random_state_disagreement(disk, state)
+        or _schedule_disagreement(facts, disk)
+    )
+
+
+def _weights_disagreement(disk: OnDisk, state: dict[str, Any]) -> str | None:
+    """By name where the names agree and by value elsewhere."""
     values = Counter(disk.weights.values())
     # An adapter's checkpoint has the trained weights alone; frozen ones count where they were saved.
     trained = set(state["optimizer_names"])
@@ -47,17 +59,36 @@ def _manifest_disagreement(facts: StageFacts) -> str | None:
         for name, value in state["weights"].items()
         if disk.weights.get(name, value) != value or (not values[value] and name in trained)
     ]
-    if lost:
-        return f"weights of {len(lost)} parameters differ from the manifest, first {lost[0]}"
+    return f"weights of {len(lost)} parameters differ from the manifest, first {lost[0]}" if lost else None
+
+
+def _optimizer_disagreement(disk: OnDisk, state: dict[str, Any]) -> str | None:
+    """Engines name the parameters in their files; torch numbers them, in the order that the manifest keeps."""
     names = state["optimizer_names"]
-    if disk.optimizer is not None:
-        if len(names) != len(disk.optimizer):
-            return f"optimizer has {len(disk.optimizer)} parameters, the manifest names {len(names)}"
-        for name, entry in zip(names, disk.optimizer, strict=True):
-            if entry["moments"] != state["moments"].get(name, {}) or entry["counter"] != state["counters"].get(name):
-                return f"optimizer state of {name} differs from the manifest"
-    elif state["moments"] and not facts.foreign_optimizer:
-        return "optimizer state is missing"
-    if disk.rng is not None and disk.rng != state["rng"] and facts.segments[-1].evidence["world_size"] == 1:
-        return "random state differs from the manifest"
-    return None
+    if disk.optimizer is None:
+        return "optimizer state is missing" if state["moments"] else None
+    if len(names) != len(disk.optimizer):
+        return f"optimizer has {len(disk.optimizer)} parameters, the manifest names {len(names)}"
+    for name, entry in zip(names, disk.optimizer, strict=True):
+        name = entry["name"] or name
+        if entry["moments"] != state["moments"].get(name, {}) or entry["counter"] != state["counters"].get(name):
+            return f"optimizer state of {name} differs from the manifest"
+    wrong = differences(state["parked"], disk.parked)
+    return f"parked optimizer state of {wrong[0]} differs from the manifest" if wrong else None
+
+
+def _random_state_disagreement(disk: OnDisk, state: dict[str, Any]) -> str | None:
+    if len(disk.rng) != len(state["rng"]):
+        return f"random state of {len(disk.rng)} processes, the manifest has {len(state['rng'])}"
+    wrong = [rank for rank, (found, saved) in enumerate(zip(disk.rng, state["rng"], strict=True)) if found != saved]
+    return f"random state of rank {wrong[0]} differs from the manifest" if wrong else None
+
+
+def _schedule_disagreement(facts: StageFacts, disk: OnDisk) -> str | None:
+    """Trap 10: without a scheduler the plain Trainer loads no optimizer either. DeepSpeed keeps its own elsewhere."""
+    if facts.stage.curve is None or facts.foreign_optimizer:
+        return None
+    if disk.schedule is None:
+        return "scheduler.pt is missing"
+    step, expected = disk.schedule.get("step"), facts.stage.end_step
+    return None if step in (None, expected) else f"the scheduler is at step {step}, expected {expected}"

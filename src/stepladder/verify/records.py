@@ -20,6 +20,10 @@ def finished(facts: StageFacts) -> Check:
 
 def evidence(facts: StageFacts) -> Check:
     """The records are this run's own, unedited, and tell of the task that was given."""
+    if facts.journal_break is not None:
+        return Check(
+            "evidence", False, f"the journal was edited: line {facts.journal_break} does not follow the one before"
+        )
     for segment in facts.segments:
         result, attempt = segment.result, segment.attempt
         label = f"attempt {attempt.number}"
@@ -30,6 +34,8 @@ def evidence(facts: StageFacts) -> Check:
         sealed = facts.sealed.get(attempt.number)
         if sealed is not None and sealed != attempt.result_digest:
             return Check("evidence", False, f"{label}: its result file was changed after the stage ended")
+        if sealed is None and attempt.number in facts.started:
+            return Check("evidence", False, f"{label}: the journal has its start and no seal of its result")
     last = facts.segments[-1].result.evidence
     if facts.manifest is not None and last["end"] != facts.manifest.state:
         return Check("evidence", False, "the result and the manifest of the last checkpoint tell different states")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stepladder.facts import StageFacts
-from stepladder.verify import handed_over, in_force, on_disk, records, trained_on
+from stepladder.verify import handed_over, in_force, on_disk, records, trainable, trained_on
 from stepladder.verify.verdict import Check, StageVerdict
 
 CHECKS: tuple[Callable[[StageFacts], Check], ...] = (
@@ -18,6 +18,7 @@ CHECKS: tuple[Callable[[StageFacts], Check], ...] = (
     records.steps_trained,
     on_disk.checkpoint,
     handed_over.weights,
+    trainable.trainable,
     handed_over.optimizer,
     handed_over.random_state,
     in_force.learning_rate,

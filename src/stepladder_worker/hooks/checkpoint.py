@@ -17,6 +17,7 @@ class CheckpointHook:
     args: Any
     state: Any
     model: Any
+    optimizer: Any
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
         self._limit, self.args.save_total_limit = self.args.save_total_limit, None
@@ -42,7 +43,7 @@ class CheckpointHook:
         if step in stage.saved_steps:
             return  # an epoch that ends at the stage's last step asks again
         require_finite_loss(stage)
-        bad = snapshot.non_finite(self.model)
+        bad = snapshot.non_finite(self.model, self.optimizer)
         if bad:
             raise session.BoundaryError(
                 f"stage {stage.task.stage}: {bad[0]} is not finite before saving step {step}; "

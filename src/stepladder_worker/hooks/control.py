@@ -25,6 +25,9 @@ class ControlCallback(TrainerCallback):  # type: ignore[misc]
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """End at the planned step, or at a requested stop. CheckpointHook sees to the checkpoint."""
         stage = session.current()
+        batches = stage.trainer.recorded_batches
+        if batches is not None:  # a loop that was shown a shorter first pass takes it for a whole epoch
+            state.epoch = batches.epochs_trained
         if state.global_step >= stage.task.end_step:
             stage.ending = control.should_training_stop = True
         elif _stop_requested(stage.task.control_path, state.global_step):

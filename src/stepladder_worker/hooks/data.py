@@ -1,12 +1,11 @@
-"""Data: the planned position is where training starts, and what was drawn first is recorded (trap 4).
+"""Data: what is really drawn is recorded, and a checkpoint knows its position in samples (traps 3, 4).
 
-The position itself is set in `resume._adapt`. Skipping within an epoch draws indices only and loads nothing.
+Only observes; `data_position.py` brings the loop to the planned position.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -14,61 +13,61 @@ from stepladder_worker import session
 
 
 class DataHook:
-    """Lets the training data loader's batch sampler record and skip."""
+    """Puts a recording batch sampler into the training data loader, and counts what is trained."""
 
     args: Any
+    recorded_batches: Any = None
+    _train_batch_size: int
 
     def get_train_dataloader(self) -> Any:
-        from torch.utils.data import IterableDataset  # by now the script has imported torch
+        """The script's loader; with `recorded_batches` in it where its samples have an index."""
+        from stepladder_worker.hooks import accumulation, data_batches  # by now the script has imported torch
 
         loader = super().get_train_dataloader()  # type: ignore[misc]
         stage = session.current()
-        sampler = getattr(loader, "batch_sampler", None)
-        if isinstance(loader.dataset, IterableDataset) or sampler is None:
+        at_once = self._train_batch_size * stage.world_size
+        self.recorded_batches = batches = data_batches.record(loader, at_once, stage.task.hook)
+        if batches is None:
             stage.evidence.note("the data set is iterable: which samples came first is not recorded")
-            return loader
-        # A DataLoader forbids a new batch sampler because its batch_size would then be wrong. Ours changes neither
-        # the batches nor their size. accelerate keeps the loader that really iterates as `base_dataloader`.
-        object.__setattr__(getattr(loader, "base_dataloader", loader), "batch_sampler", RecordedBatches(sampler))
-        inexact = _inexact(getattr(sampler, "sampler", sampler), bool(self.args.dataloader_persistent_workers))
-        stage.evidence.data.update(length=len(loader.dataset), batches=len(sampler), inexact=inexact)
+        else:
+            batches.left_out = accumulation.left_out(self)
+            if batches.left_out:
+                stage.evidence.note(f"the loop leaves out the last {batches.left_out} micro-batch(es) of every epoch")
+            stage.evidence.data.update(batches.facts())
         return loader
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)  # type: ignore[misc]
+        if self.recorded_batches is not None:
+            self.recorded_batches.batch_trained()
+        return loss
 
-def _inexact(sampler: Any, persistent_workers: bool) -> str | None:
-    """Why going on within these data is not the uninterrupted order to the bit; None when it is."""
-    from torch.utils.data import SequentialSampler
-
-    if persistent_workers:
-        return "persistent data workers draw a seed that an uninterrupted run does not draw"
-    if hasattr(sampler, "epoch") or isinstance(sampler, SequentialSampler):
-        return None
-    return f"{type(sampler).__name__} draws its order from the random state at the start of an epoch"
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        if self.recorded_batches is not None:
+            data = session.current().evidence.data
+            data["inexact"], data["astray"] = self.recorded_batches.inexact, self.recorded_batches.astray
+        super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
 
 
-class RecordedBatches:
-    """A batch sampler around the script's own: skips the batches already trained on, records the first it yields."""
+def position(trainer: Any) -> dict[str, Any]:
+    """Where the data stand, as a checkpoint's Snapshot keeps it: the same on every rank but for `next`.
 
-    def __init__(self, batches: Any) -> None:
-        self.batches = batches
-        self.skip = 0
+    `epoch` and `samples`: so many samples of the global order of that epoch have been trained, on all processes
+    together; an epoch that is over is the next one at 0. `next`: indices of the micro-batch that this process trains
+    next, where it has been drawn already. Iterable data have no position: `step_samples` alone is known of them.
+    """
+    batches = trainer.recorded_batches
+    if batches is None:
+        return {"step_samples": step_samples(trainer)}
+    found: dict[str, Any] = batches.position()
+    return found
 
-    def __iter__(self) -> Iterator[list[int]]:
-        skip, self.skip = self.skip, 0
-        evidence = session.current().evidence
-        epoch = getattr(getattr(self.batches, "sampler", None), "epoch", None)
-        for position, batch in enumerate(self.batches):
-            if position >= skip:
-                evidence.batch_drawn(epoch, position, batch)
-                yield batch
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "batches":  # not there yet while an instance is being unpickled
-            raise AttributeError(name)
-        return getattr(self.batches, name)
+def step_samples(trainer: Any) -> int:
+    """Samples of one optimizer step over all processes."""
+    return int(
+        trainer._train_batch_size * trainer.args.gradient_accumulation_steps * session.current().world_size,
+    )
 
 
 def wrap_skipping(module: ModuleType) -> None:
@@ -77,10 +76,13 @@ def wrap_skipping(module: ModuleType) -> None:
 
     @functools.wraps(original)
     def skip_first_batches(dataloader: Any, num_batches: int = 0) -> Any:
+        from stepladder_worker.hooks.data_batches import RecordedBatches
+
         sampler = getattr(dataloader, "batch_sampler", None)
         if not isinstance(sampler, RecordedBatches):
+            session.current().evidence.data["skipped"] = num_batches
             return original(dataloader, num_batches)
-        sampler.skip = num_batches
+        sampler.skip_asked(num_batches)
         return dataloader
 
     module.skip_first_batches = skip_first_batches  # type: ignore[attr-defined]

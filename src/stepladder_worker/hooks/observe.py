@@ -10,12 +10,15 @@ from typing import Any
 
 import torch
 
-from stepladder_worker import fingerprint, manifest, session, snapshot
+from stepladder_worker import distributed, fingerprint, manifest, parked, session, snapshot
+from stepladder_worker.hooks import data, resting
 from stepladder_worker.hooks.record import RecordCallback, record_start
 from stepladder_worker.losses import Losses
 
-#: Hyper-parameters of a parameter group that are recorded at the first step.
+#: Hyper-parameters of a parameter group that are recorded at the first step and at every checkpoint.
 GROUP_KEYS = ("weight_decay", "betas", "eps", "momentum", "amsgrad")
+#: What the loop takes from the state and not from the arguments: a loaded checkpoint may rule it (trap 6b).
+CADENCE = ("logging_steps", "eval_steps", "save_steps")
 
 
 class ObserveHook:
@@ -71,7 +74,8 @@ class ObserveHook:
                 "per_device": int(self._train_batch_size),
                 "accumulation": int(self.args.gradient_accumulation_steps),
             }
-            evidence.groups = [{key: group[key] for key in GROUP_KEYS if key in group} for group in groups]
+            evidence.groups = _hyper_parameters(groups)
+            evidence.cadence = {name: getattr(self.state, name, None) for name in CADENCE}
             evidence.lr["bases"] = [float(group.get("initial_lr", group["lr"])) for group in groups]
         planned = None if curve is None else [base * curve.factor(step) for base in evidence.lr["bases"]]
         used = [float(group["lr"]) for group in groups]
@@ -87,21 +91,28 @@ class ObserveHook:
         stage = session.current()
         step = int(self.state.global_step)
         saved = snapshot.take(self.model, self.optimizer, step)
+        saved["data"] = data.position(self)
+        saved["bases"] = stage.evidence.lr["bases"]
+        saved["parked"] = parked.prints(stage.parked)
+        stage.evidence.trainable["resting"] = resting.names(stage, saved)
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
         if stage.rank == 0:
             (folder / manifest.NAME).unlink(missing_ok=True)  # what is written over is not complete
-        _barrier()
+        distributed.barrier()
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
-        _barrier()
+        if stage.rank == 0:
+            parked.write(folder, stage.parked)
+        distributed.barrier()
         stage.evidence.end, stage.evidence.best_metric["end"] = saved, self.state.best_metric
+        stage.evidence.groups_at_end = _hyper_parameters(self.optimizer.param_groups)
+        stage.evidence.ranks = distributed.gather(stage.evidence.rank_facts())
         stage.evidence.write("complete" if step == stage.task.end_step else "running")
         if stage.rank == 0:
             task = stage.task
             manifest.write(folder, task.run_id, task.stage, task.attempt, stage.world_size, saved)
-        _barrier()
+        distributed.barrier()
         stage.saved_steps.add(step)
 
 
-def _barrier() -> None:
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()
+def _hyper_parameters(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: group[key] for key in GROUP_KEYS if key in group} for group in groups]

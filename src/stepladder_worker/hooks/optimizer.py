@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 from torch.optim.lr_scheduler import LambdaLR
 
-from stepladder_worker import session, snapshot
-from stepladder_worker.hooks import learning_rate
+from stepladder_worker import parked, session, snapshot
+from stepladder_worker.hooks import learning_rate, moments
+
+#: Hyper-parameters of a group where the optimizer does not name its own (DeepSpeed's do not).
+DEFAULTS = ("weight_decay", "betas", "eps", "momentum", "bias_correction", "amsgrad")
 
 
 class OptimizerHook:
@@ -16,25 +21,48 @@ class OptimizerHook:
     model: Any
     optimizer: Any
     lr_scheduler: Any
+    is_deepspeed_enabled: bool
+    is_fsdp_enabled: bool
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         stage = session.current()
         if checkpoint is None:
             return
-        fresh = [_hyperparameters(group, self.optimizer) for group in self.optimizer.param_groups]
+        own = hyper_parameters(self.optimizer)
         if stage.resets_optimizer:
-            stage.evidence.note("optimizer reset at this boundary: moments and step counters start anew")
+            dropped = len(stage.loaded.state.get("parked", {})) if stage.loaded else 0
+            also = f", {dropped} parked ones are dropped" if dropped else ""
+            stage.evidence.note(f"optimizer reset at this boundary: moments and step counters start anew{also}")
         else:
-            self._require_same_parameters(stage)
-            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
-            for group, own in zip(self.optimizer.param_groups, fresh, strict=True):
-                group.update(own)
-        self._place_schedule(stage.true_step, [own["initial_lr"] for own in fresh])
+            stage.parked = parked.load(Path(checkpoint))
+            with self._loading(stage):
+                super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+            reached = [group["lr"] for group in self.optimizer.param_groups]
+            put_back(self.optimizer, own)
+            if self._follows_a_metric(stage, own):
+                for group, rate in zip(self.optimizer.param_groups, reached, strict=True):
+                    group["lr"] = rate
+        place_schedule(self.lr_scheduler, self.optimizer, own, stage.true_step)
+
+    def _loading(self, stage: session.Session) -> AbstractContextManager[None]:
+        """State is matched by name; where an engine loads its own partitions, the parameters must be the same."""
+        if not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
+            return moments.by_name(self.model, self.optimizer, stage)
+        self._require_same_parameters(stage)
+        return nullcontext()
+
+    def _follows_a_metric(self, stage: session.Session, own: list[dict[str, Any]]) -> bool:
+        """A scheduler without base rates (ReduceLROnPlateau) keeps its state in the groups' rates alone.
+
+        They go on unless this stage starts from other rates than the stage before, which are then in force.
+        """
+        if stage.task.curve is not None or stage.loaded is None or hasattr(self.lr_scheduler, "base_lrs"):
+            return False
+        return bool(stage.loaded.state.get("bases") == [values["initial_lr"] for values in own])
 
     def _require_same_parameters(self, stage: session.Session) -> None:
         """torch matches moments by position, so other parameters would take over foreign moments."""
-        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
-        have = snapshot.optimizer_names(names, self.optimizer)
+        have = snapshot.optimizer_order(self.model, self.optimizer)
         saved = [] if stage.loaded is None else stage.loaded.state["optimizer_names"]
         if have != saved:
             changed = sorted({*have} ^ {*saved}) or ["their order"]
@@ -44,19 +72,30 @@ class OptimizerHook:
                 "parameters equal or hand over with `handover: {optimizer: reset}`"
             )
 
-    def _place_schedule(self, step: int, bases: list[float]) -> None:
-        if isinstance(self.lr_scheduler, LambdaLR):
-            learning_rate.place(self.lr_scheduler, self.optimizer, bases, step)
-        elif hasattr(self.lr_scheduler, "base_lrs"):
-            self.lr_scheduler.base_lrs = list(bases)
 
-
-def _hyperparameters(group: dict[str, Any], optimizer: Any) -> dict[str, Any]:
-    """What this stage sets of a parameter group. `initial_lr` is the base rate before any schedule.
+def hyper_parameters(optimizer: Any) -> list[dict[str, Any]]:
+    """What this stage sets of every parameter group. `initial_lr` is the base rate before any schedule.
 
     Only what the optimizer's constructor takes is a hyper-parameter; some optimizers keep state in their groups (a
     step counter), which belongs to the checkpoint.
     """
-    names = {"lr", *optimizer.defaults}
-    own = {key: value for key, value in group.items() if key in names}
-    return {"initial_lr": group.get("initial_lr", group["lr"]), **own}
+    names = {"lr", *getattr(optimizer, "defaults", DEFAULTS)}
+    return [
+        {"initial_lr": group.get("initial_lr", group["lr"]), **{k: v for k, v in group.items() if k in names}}
+        for group in optimizer.param_groups
+    ]
+
+
+def put_back(optimizer: Any, own: list[dict[str, Any]]) -> None:
+    """Set the groups' hyper-parameters to what `hyper_parameters` returned before something was loaded."""
+    for group, values in zip(optimizer.param_groups, own, strict=True):
+        group.update(values)
+
+
+def place_schedule(scheduler: Any, optimizer: Any, own: list[dict[str, Any]], step: int) -> None:
+    """Put the scheduler at a global step, with the base rates of this stage."""
+    bases = [values["initial_lr"] for values in own]
+    if isinstance(scheduler, LambdaLR):
+        learning_rate.place(scheduler, optimizer, bases, step)
+    elif hasattr(scheduler, "base_lrs"):
+        scheduler.base_lrs = bases

@@ -14,6 +14,7 @@ from typing import Any
 from transformers.trainer_callback import ExportableState
 
 from stepladder_worker import session
+from stepladder_worker.hooks import data_position
 
 
 def wrap_state(state_class: Any) -> None:
@@ -47,4 +48,4 @@ def _adapt(state: Any, stage: session.Session) -> None:
                 setattr(state, name, None)
     # The loop derives epoch and skipped batches from the global step. It is shown the position in this stage's
     # data instead; ControlCallback.on_train_begin puts the true step back before the first batch is drawn.
-    state.global_step = stage.true_step - stage.task.data_start_step
+    state.global_step = data_position.shown_step(stage)

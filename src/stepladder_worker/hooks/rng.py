@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from stepladder_worker import fingerprint, session
+from stepladder_worker import fingerprint, session, unpickling
 
 
 class RandomStateHook:
@@ -13,6 +14,8 @@ class RandomStateHook:
     args: Any
     state: Any
     is_in_train: bool
+    recorded_batches: Any
+    _loaded_states: dict[str, Any] | None = None
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         stage = session.current()
@@ -21,13 +24,26 @@ class RandomStateHook:
         if stage.resets_rng:
             stage.evidence.note("random state reset at this boundary: the script's seed counts")
             return
-        super()._load_rng_state(checkpoint)  # type: ignore[misc]
-        # The manifest has the random state of rank 0; every rank has a file of its own.
-        if stage.rank == 0 and stage.evidence.loaded["random_state"] != stage.loaded.state["rng"]:
+        saved = stage.loaded.state["rng"]
+        with unpickling.random_states_allowed():
+            if len(saved) == stage.world_size:
+                super()._load_rng_state(checkpoint)  # type: ignore[misc]
+            else:
+                _load_of_other_world(stage, checkpoint, len(saved))
+        if stage.evidence.loaded["random_state"] != saved[stage.rank % len(saved)]:
             raise session.BoundaryError(
                 f"stage {stage.task.stage}: the random state after loading {checkpoint} is not the saved one; "
-                "hint: its file is missing or of another world size; say `handover: {rng: reset}` to go on without"
+                "hint: its file is missing or damaged; say `handover: {rng: reset}` to go on without"
             )
+        self._loaded_states = fingerprint.random_states()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """A loop that was shown no step to skip has loaded the state before it began to fetch, which draws a number."""
+        states, self._loaded_states = self._loaded_states, None
+        batches = self.recorded_batches
+        if states is not None and batches is not None and batches.begins_within and not batches.states.went_on:
+            fingerprint.restore_random_states(states)
+        return super().training_step(*args, **kwargs)  # type: ignore[misc]
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate; where only the stage's end asks for it, leave the random state as if it had not happened."""
@@ -46,6 +62,15 @@ class RandomStateHook:
         else:
             on_cadence = self.state.global_step % self.state.eval_steps == 0
         return session.current().ending and not on_cadence
+
+
+def _load_of_other_world(stage: session.Session, checkpoint: str, saved: int) -> None:
+    """With another number of processes the Trainer would drop the state: rank r takes that of rank r modulo `saved`."""
+    place = Path(checkpoint)
+    path = place / ("rng_state.pth" if saved == 1 else f"rng_state_{stage.rank % saved}.pth")
+    fingerprint.restore_random_states(unpickling.load(path))
+    stage.evidence.note(f"random states of {saved} processes handed over to {stage.world_size}")
+    stage.evidence.loaded.update(rng=checkpoint, random_state=fingerprint.of_random_state(fingerprint.random_states()))
 
 
 def evaluates_epochs(args: Any) -> bool:

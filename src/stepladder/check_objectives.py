@@ -1,0 +1,31 @@
+"""What must hold where a stage trains another objective than the one before: its optimizer starts anew.
+
+Like `checks.py` it reads plain data, so that it speaks even where another field is wrong.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from stepladder import objectives
+from stepladder.checks import mapping, stages
+from stepladder.spec import Curriculum
+from stepladder.yaml_source import DataPath, Finding
+
+
+def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
+    """Every boundary between two objectives that is told to keep the optimizer."""
+    common = data.get("script", Curriculum.model_fields["script"].default)
+    for (_, before), (path, now) in itertools.pairwise(stages(data)):
+        change = objectives.change(*(str(stage.get("script") or common) for stage in (before, now)))
+        own: DataPath = (*path, "handover", "optimizer")
+        for where, handover in ((own, now), (("handover", "optimizer"), data)):
+            stated = mapping(handover.get("handover")).get("optimizer")
+            if change and stated == "keep":
+                text = f"`optimizer: keep` from {change[0]} to {change[1]}, another objective, expected `reset`"
+                hint = "moments of another loss mean nothing here; leave the line out, and the weights alone go over"
+                yield Finding(where, text, hint)
+            if stated is not None:
+                break

@@ -1,0 +1,1 @@
+"""Where an engine keeps weights and optimizer state, by parameter name."""
