@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 
 from engines import ENGINES, curriculum, run
+from stepladder_worker import fingerprint
 from support import stepladder, tiny_curriculum
 
 
@@ -89,8 +91,50 @@ def test_the_rank_that_failed_is_heard(tmp_path: Path) -> None:
     assert "RuntimeError: planted on one rank (rank 1)" in done.stderr
 
 
+def test_another_objective_under_an_engine_is_refused(tmp_path: Path) -> None:
+    stages = [{"name": kind, "steps": 2, "script": f"module:trl.scripts.{kind}"} for kind in ("sft", "reward")]
+    done = stepladder("plan", curriculum(tmp_path, "zero-3", stages=stages), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "from sft to reward under deepspeed, which hands over one model whole" in done.stderr
+
+
+def test_fsdp_saves_in_one_way(tmp_path: Path) -> None:
+    stages = [{"name": "one", "steps": 2}, {"name": "two", "steps": 2, "args": ENGINES["fsdp-sharded"].args}]
+    done = stepladder("plan", curriculum(tmp_path, "fsdp", stages=stages), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "state_dict_type SHARDED_STATE_DICT after FULL_STATE_DICT in the stage before" in done.stderr
+
+
 def test_one_engine_for_all_stages(tmp_path: Path) -> None:
     stages = [{"name": "one", "steps": 2}, {"name": "two", "steps": 2, "args": {"deepspeed": None}}]
     done = stepladder("plan", curriculum(tmp_path, "zero-3", stages=stages), cwd=tmp_path)
     assert done.returncode == 2
     assert "no engine that shards after deepspeed in the stage before, expected one engine" in done.stderr
+
+
+def test_other_parameters_under_zero_with_a_fresh_optimizer(tmp_path: Path) -> None:
+    """`optimizer: reset` hands over weights alone, so a stage may train what the stage before froze."""
+    stages = [
+        {"name": "head", "steps": 2, "trainable": ["lm_head*"]},
+        {"name": "all", "steps": 2, "trainable": ["*"], "handover": {"optimizer": "reset"}},
+    ]
+    run(tmp_path, curriculum(tmp_path, "zero-3", stages=stages, handover={"data": "fresh"}))
+    before, after = evidence(tmp_path, "1-head"), evidence(tmp_path, "2-all")
+    assert len(before["end"]["optimizer_names"]) == 1
+    assert after["start"]["counters"] == after["start"]["moments"] == {}
+    assert after["start"]["weights"] == before["end"]["weights"]
+    assert len(after["end"]["counters"]) == len(after["end"]["weights"])
+
+
+@pytest.mark.parametrize("engine", ["fsdp-sharded", "zero-3"])
+def test_a_model_saved_in_shards_alone_is_made_whole(tmp_path: Path, engine: str) -> None:
+    """Frozen parameters are part of it, which ZeRO keeps apart."""
+    args = json.loads(json.dumps(ENGINES[engine].args))
+    if engine == "zero-3":
+        args["deepspeed"]["zero_optimization"]["stage3_gather_16bit_weights_on_model_save"] = False
+    stages = [{"name": "one", "steps": 2, "trainable": ["*", "!*embed*"]}]
+    run(tmp_path, curriculum(tmp_path, engine, stages=stages, args=args))
+    checkpoint = tmp_path / "runs/chain/1-one/checkpoint-2"
+    saved = json.loads((checkpoint / "stepladder.json").read_text())["state"]["weights"]
+    made = load_file(tmp_path / "runs/chain/1-one/model.safetensors")
+    assert {name: fingerprint.of_tensor(tensor) for name, tensor in made.items()} == saved

@@ -9,17 +9,23 @@ import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepladder import objectives
+from stepladder import hf_args, objectives
 from stepladder.checks import mapping, stages
 from stepladder.spec import Curriculum
 from stepladder.yaml_source import DataPath, Finding
 
 
 def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
-    """Every boundary between two objectives that is told to keep the optimizer."""
+    """Every boundary between two objectives that is told to keep the optimizer, or that an engine cannot cross."""
     common = data.get("script", Curriculum.model_fields["script"].default)
     for (_, before), (path, now) in itertools.pairwise(stages(data)):
         change = objectives.change(*(str(stage.get("script") or common) for stage in (before, now)))
+        engine = hf_args.engine(hf_args.merged(mapping(data.get("args")), mapping(now.get("args"))))
+        if change and engine:
+            text = (
+                f"from {change[0]} to {change[1]} under {engine}, which hands over one model whole, expected no engine"
+            )
+            yield Finding(path, text, "make the stages of the other objective a curriculum of their own")
         own: DataPath = (*path, "handover", "optimizer")
         for where, handover in ((own, now), (("handover", "optimizer"), data)):
             stated = mapping(handover.get("handover")).get("optimizer")

@@ -44,6 +44,10 @@ def optimizer(facts: StageFacts) -> Check:
     if not end["counters"]:
         return Check("optimizer", True, f"no step counters; moments of {len(end['moments'])} parameters compared")
     gains = {name: count - start["counters"].get(name, 0) for name, count in end["counters"].items()}
+    parked = {*end["parked"], *start["parked"]}
+    lost = sorted(name for name in start["counters"] if name not in parked and gains.get(name, -1) < 0)
+    if lost:
+        return Check("optimizer", False, f"the state of {len(lost)} parameters was lost on the way, first {lost[0]}")
     steps = facts.stage.end_step - facts.stage.start_step
     if max(gains.values()) != steps:
         return Check("optimizer", False, f"step counters grew by {max(gains.values()):g}, the stage has {steps} steps")

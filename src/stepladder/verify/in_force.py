@@ -64,7 +64,9 @@ def _groups_problem(in_force: dict[str, Any], evidence: dict[str, Any]) -> str |
     for when, groups in (("", evidence["groups"]), (" at its end", evidence["groups_at_end"])):
         for name, wanted in _expected_of_groups(in_force).items():
             found = [group[name] for group in groups if name in group]
-            if found and wanted not in found:
+            # A group without decay is usual beside the stated one, and no other one where none is stated.
+            stated_alone = name != "weight_decay" or wanted == 0
+            if found and (wanted not in found or (stated_alone and any(value != wanted for value in found))):
                 return f"{name} of the optimizer was {found}{when}, the stage says {wanted}"
     return None
 
@@ -83,7 +85,9 @@ def _expected_of_groups(in_force: dict[str, Any]) -> dict[str, Any]:
 def finite(facts: StageFacts) -> Check:
     """Steps after the checkpoint that the next attempt resumed are not part of the stage."""
     for segment, end in zip(facts.segments, facts.segment_ends, strict=True):
-        step = (segment.evidence["loss"] or {}).get("non_finite_step")
-        if step is not None and step <= end:
-            return Check("finite", False, f"the loss is not finite at step {step}")
+        steps = [(segment.evidence["loss"] or {}).get("non_finite_step")]
+        steps += [rank["non_finite_step"] for rank in segment.evidence["ranks"]]
+        for step in steps:
+            if step is not None and step <= end:
+                return Check("finite", False, f"the loss is not finite at step {step}")
     return Check("finite", True, "every loss finite")

@@ -9,6 +9,9 @@ from stepladder.facts import OnDisk, StageFacts
 from stepladder.verify.verdict import Check
 from stepladder_worker.manifest import differences
 
+#: How the fingerprint of a tensor of zeros ends.
+_ZEROS = ":" + "0" * 16
+
 
 def checkpoint(facts: StageFacts) -> Check:
     """The last checkpoint is complete; read back (deep), it holds what its manifest says, all of it finite."""
@@ -67,14 +70,24 @@ def _optimizer_disagreement(disk: OnDisk, state: dict[str, Any]) -> str | None:
     names = state["optimizer_names"]
     if disk.optimizer is None:
         return "optimizer state is missing" if state["moments"] else None
-    if len(names) != len(disk.optimizer):
+    if any(entry["name"] is not None for entry in disk.optimizer):
+        found = {entry["name"]: entry for entry in disk.optimizer}  # a parameter without state may be left out
+    elif len(names) == len(disk.optimizer):
+        found = dict(zip(names, disk.optimizer, strict=True))
+    else:
         return f"optimizer has {len(disk.optimizer)} parameters, the manifest names {len(names)}"
-    for name, entry in zip(names, disk.optimizer, strict=True):
-        name = entry["name"] or name
-        if entry["moments"] != state["moments"].get(name, {}) or entry["counter"] != state["counters"].get(name):
+    for name in {*names, *found}:
+        if _begun(found.get(name)) != (state["moments"].get(name, {}), state["counters"].get(name)):
             return f"optimizer state of {name} differs from the manifest"
     wrong = differences(state["parked"], disk.parked)
     return f"parked optimizer state of {wrong[0]} differs from the manifest" if wrong else None
+
+
+def _begun(entry: dict[str, Any] | None) -> tuple[dict[str, str], float | None]:
+    """(moments, counter) read from a file; zeros without a count are no state yet, as in a manifest."""
+    if entry is None or (not entry["counter"] and all(value.endswith(_ZEROS) for value in entry["moments"].values())):
+        return {}, None
+    return entry["moments"], entry["counter"]
 
 
 def _random_state_disagreement(disk: OnDisk, state: dict[str, Any]) -> str | None:

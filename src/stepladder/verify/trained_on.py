@@ -48,9 +48,10 @@ def data_position(facts: StageFacts) -> Check:
         problem = _start_problem(segment.evidence, _expected(facts, index))
         if problem:
             return Check("data_position", False, problem)
-        if data["astray"]:
-            how = "taken and not trained" if data["astray"] > 0 else "trained twice"
-            return Check("data_position", False, f"{abs(data['astray'])} micro-batches were {how}")
+        for astray in (data["astray"], *(rank["astray"] for rank in segment.evidence["ranks"])):
+            if astray:
+                how = "taken and not trained" if astray > 0 else "trained twice"
+                return Check("data_position", False, f"{abs(astray)} micro-batches were {how}")
     return Check("data_position", True, _described(facts))
 
 
@@ -114,7 +115,7 @@ def _ranks_problem(evidence: Mapping[str, Any]) -> str | None:
     counts = [sum(rank["batch_sizes"].values()) for rank in ranks]
     if len(set(counts)) > 1:
         return f"the ranks trained {', '.join(map(str, counts))} micro-batches, expected as many on each"
-    if data["span"] != evidence["batch"]["per_device"] * len(ranks):
+    if data["shared_by"] > 1:
         return None  # ranks that share their samples (tensor parallel)
     drawn = [[batch["samples"] for batch in rank["first_batches"]] for rank in ranks]
     for index, samples in enumerate(drawn):

@@ -40,6 +40,7 @@ class ZeroFiles:
     Attributes:
         shapes: shape of every trained parameter, in the order of the partitions.
         dtypes: type of every parameter in the model.
+        buffers: of the model, those that it saves.
         world: ranks that wrote it.
         stage_3: the partitions are those of stage 3.
         steps: the engine's own counters (`global_steps` and the like), for whoever goes on from it.
@@ -57,6 +58,7 @@ class ZeroFiles:
         groups = model["param_shapes"]
         self.shapes = {name: tuple(shape) for group in groups for name, shape in group.items()}
         self.dtypes = {name: value.dtype for name, value in model["module"].items()}
+        self.buffers = {name: model["module"][name] for name in model["buffer_names"] if name in model["module"]}
         counted = ("global_steps", "global_samples", "skipped_steps")
         self.steps: dict[str, int] = {name: model[name] for name in counted if isinstance(model.get(name), int)}
 
@@ -85,7 +87,7 @@ class ZeroFiles:
             for name, part in (_load(path).get("frozen_param_fragments") or {}).items():
                 target = found[name].view(-1)[rank * part.numel() : (rank + 1) * part.numel()]
                 target.copy_(part.view(-1)[: target.numel()])
-        return found
+        return {**found, **self.buffers}
 
     def counters(self) -> dict[str, float]:
         """Step counter of every parameter that has one."""

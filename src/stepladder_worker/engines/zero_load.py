@@ -46,6 +46,10 @@ def load(engine: Any, partitioned: Any, names: dict[int, str], files: ZeroFiles,
                 _keep(partitioned, places[piece.name], piece)
     if not weights_only:
         _count(partitioned, places, files.counters())
+    buffers = dict(engine.module.named_buffers())
+    for name, values in files.buffers.items():
+        if name in buffers:
+            buffers[name].copy_(values)
     for name, value in files.steps.items():
         setattr(engine, name, value)
     partitioned.loss_scaler = files.loss_scaler
@@ -101,8 +105,10 @@ def _count(partitioned: Any, places: dict[str, zero.Place], counters: dict[str, 
         state = partitioned.optimizer.state[place.flat]
         if count is None:
             continue
-        if "step" in place.group:
-            place.group["step"] = int(count)
+        if type(partitioned.optimizer).__module__.startswith("deepspeed."):
+            state["step"] = int(count)
+            if "step" in place.group:
+                place.group["step"] = int(count)
         else:
             on_device = place.group.get("fused") or place.group.get("capturable")
             device = place.flat.device if on_device else torch.device("cpu")

@@ -7,8 +7,11 @@ from typing import Any
 
 from transformers.trainer_callback import TrainerCallback
 
-from stepladder_worker import session
+from stepladder_worker import distributed, session
 from stepladder_worker.contract import ContractError, read_json
+
+#: Steps between two looks of several ranks at a requested stop.
+AGREE_STEPS = 5
 
 
 class ControlCallback(TrainerCallback):  # type: ignore[misc]
@@ -30,12 +33,19 @@ class ControlCallback(TrainerCallback):  # type: ignore[misc]
             state.epoch = batches.epochs_trained
         if state.global_step >= stage.task.end_step:
             stage.ending = control.should_training_stop = True
-        elif _stop_requested(stage.task.control_path, state.global_step):
+        elif _agreed(stage.task.control_path, int(state.global_step)):
             stage.ending = stage.stopping = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Also called when training stops within an epoch: the last chance to save."""
         session.current().epoch_over = True
+
+
+def _agreed(control_path: str, step: int) -> bool:
+    """Several ranks look at the same steps only and decide together: one alone could see the file a step earlier."""
+    if distributed.world() == 1:
+        return _stop_requested(control_path, step)
+    return step % AGREE_STEPS == 0 and any(distributed.gather(_stop_requested(control_path, step)))
 
 
 def _stop_requested(control_path: str, step: int) -> bool:

@@ -6,6 +6,7 @@ Only observes; `data_position.py` brings the loop to the planned position.
 from __future__ import annotations
 
 import functools
+import math
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +28,7 @@ class DataHook:
         stage = session.current()
         at_once = self._train_batch_size * stage.world_size
         self.recorded_batches = batches = data_batches.record(loader, at_once, stage.task.hook)
+        stage.evidence.data["shared_by"] = _shared_by(self)
         if batches is None:
             stage.evidence.note("the data set is iterable: which samples came first is not recorded")
         else:
@@ -47,6 +49,12 @@ class DataHook:
             data = session.current().evidence.data
             data["inexact"], data["astray"] = self.recorded_batches.inexact, self.recorded_batches.astray
         super()._save_checkpoint(*args, **kwargs)  # type: ignore[misc]
+
+
+def _shared_by(trainer: Any) -> int:
+    """Ranks that train the same samples on purpose: tensor, context and sequence parallelism."""
+    sizes = (getattr(trainer, f"get_{kind}_size", None) for kind in ("tp", "cp", "sp"))
+    return math.prod(int(size()) for size in sizes if size is not None)
 
 
 def position(trainer: Any) -> dict[str, Any]:

@@ -6,7 +6,10 @@ configuration where the plan has a curve.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,7 +31,29 @@ def start() -> None:
         return  # TrainingArguments do it, with the device of this rank
     import deepspeed
 
+    _remove_stale_locks()
     deepspeed.init_distributed(dist_backend="gloo")
+
+
+def _remove_stale_locks() -> None:
+    """A process killed while it builds an extension leaves a lock for which every later one would wait for ever.
+
+    torch (`utils/file_baton.py`) keeps the file open while it builds, so a lock that no process has open is stale.
+    """
+    folder = os.environ.get("TORCH_EXTENSIONS_DIR") or Path.home() / ".cache/torch_extensions"
+    locks = {str(path.resolve()) for path in Path(folder).glob("**/lock")}
+    if locks and sys.platform == "linux":
+        for stale in locks - _open_files():
+            print(f"stepladder: removing {stale}, which a killed build left", flush=True)  # noqa: T201
+            Path(stale).unlink(missing_ok=True)
+
+
+def _open_files() -> set[str]:
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            found.add(str(link.readlink()))
+    return found
 
 
 def wrap_configuration(module: ModuleType) -> None:
