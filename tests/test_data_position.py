@@ -90,6 +90,7 @@ def test_other_batches_begin_between_two_steps(tmp_path: Path, order: list[int])
     assert counted(steps) == counted(sliced(order, expected))
 
 
+@pytest.mark.full
 def test_more_steps_an_epoch_than_the_run_has_counted(tmp_path: Path, order: list[int]) -> None:
     """`max_steps` by the new steps an epoch would be one epoch, and the data are in the second one already."""
     path = curriculum(tmp_path, [stage("one", 2, 26, 2), stage("two", 5, 4, 1)])

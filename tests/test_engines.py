@@ -33,7 +33,7 @@ def test_the_number_of_processes_may_change_under_zero(tmp_path: Path) -> None:
     assert set(facts["end"]["counters"].values()) == {6.0}
 
 
-@pytest.mark.parametrize("engine", ["ddp", "fsdp-sharded"])
+@pytest.mark.parametrize("engine", [pytest.param("ddp", marks=pytest.mark.full), "fsdp-sharded"])
 def test_the_number_of_processes_may_change(tmp_path: Path, engine: str) -> None:
     stages = [{"name": f"on{n}", "steps": 2, "launcher": {"nproc_per_node": n}} for n in (1, 2)]
     run(tmp_path, curriculum(tmp_path, engine, stages=stages, handover={"data": "fresh"}))
@@ -109,7 +109,14 @@ def test_one_engine_for_all_stages(tmp_path: Path) -> None:
     stages = [{"name": "one", "steps": 2}, {"name": "two", "steps": 2, "args": {"deepspeed": None}}]
     done = stepladder("plan", curriculum(tmp_path, "zero-3", stages=stages), cwd=tmp_path)
     assert done.returncode == 2
-    assert "no engine that shards after deepspeed in the stage before, expected one engine" in done.stderr
+    assert "trains with no engine, the stage before with deepspeed, expected one for all stages" in done.stderr
+
+
+def test_one_engine_in_a_stage(tmp_path: Path) -> None:
+    args = {**ENGINES["zero-3"].args, **ENGINES["fsdp"].args}
+    done = stepladder("plan", curriculum(tmp_path, "zero-3", args=args), cwd=tmp_path)
+    assert done.returncode == 2
+    assert "deepspeed and fsdp in one stage, expected one engine" in done.stderr
 
 
 def test_other_parameters_under_zero_with_a_fresh_optimizer(tmp_path: Path) -> None:

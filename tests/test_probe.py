@@ -138,6 +138,7 @@ def test_trls_sft_script_on_the_examples_arguments(tmp_path: Path, scratch: Path
     assert with_stepladder(document, "no") == set()
 
 
+@pytest.mark.full
 def test_without_a_checkpoint_at_the_end_nothing_continues(
     tmp_path: Path, scratch: Path, curriculum: Callable[..., Path]
 ) -> None:
@@ -154,6 +155,7 @@ def test_without_a_checkpoint_at_the_end_nothing_continues(
     assert not (kept / "by-itself/run/1-first/checkpoint-2").exists()
 
 
+@pytest.mark.full
 def test_a_script_that_breaks_the_contract_with_the_hooks_too(
     tmp_path: Path, scratch: Path, curriculum: Callable[..., Path]
 ) -> None:

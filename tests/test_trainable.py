@@ -106,6 +106,7 @@ def test_what_happened_is_said_and_recorded_by_count(chain: Path) -> None:
     assert "trainable * !lm_head.* -> * !model.layers.1.*" in " ".join(plan.split())
 
 
+@pytest.mark.full
 def test_all_trainable_is_the_plain_run(healthy_chain: Path, tmp_path: Path) -> None:
     """Stating everything changes nothing; a stage without a statement leaves it to the script."""
     stages = [
