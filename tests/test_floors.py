@@ -34,7 +34,7 @@ FLOORS = [
     ],
     ["verify.verdict"],
     ["facts"],
-    ["tasks", "preflight", "launch.local", "launch.pack", "journal", "log_tail"],
+    ["tasks", "preflight", "launch.local", "launch.ask", "launch.pack", "journal", "log_tail"],
     ["interpreters", "checkpoint_fit", "version_fit"],
     ["resolve", "script_facts"],
     ["remarks", "probe.derived"],

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from stepladder.errors import RunError
+from stepladder.launch.ask import ask_worker
 from stepladder.plan import PlannedStage
 from stepladder.tasks import end_checkpoint
 
@@ -57,12 +56,10 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _make_whole(stage: PlannedStage, worker: Path) -> None:
-    argv = [stage.python, str(worker), "--whole-model", str(end_checkpoint(stage)), stage.output_dir]
-    env = {**os.environ, **stage.env}
-    done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env, check=False)
-    if done.returncode != 0:
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        raise RunError(f"the model of stage {stage.name} cannot be made whole: {last}", hint="save it in the script")
+    words = ("--whole-model", str(end_checkpoint(stage)), stage.output_dir)
+    _, trouble = ask_worker(stage.python, worker, stage.env, *words)
+    if trouble is not None:
+        raise RunError(f"the model of stage {stage.name} cannot be made whole: {trouble}", hint="save it in the script")
 
 
 def _model_files(checkpoint: Path) -> list[Path]:

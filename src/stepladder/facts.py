@@ -7,8 +7,6 @@ imports torch. Without `deep`, only manifests, sizes and `trainer_state.json` ar
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 from stepladder import paths
 from stepladder.errors import RunError
 from stepladder.journal import Journal
+from stepladder.launch.ask import ask_worker
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.plan import PlannedStage
@@ -228,13 +227,11 @@ def _inspect(run: RunDirectory, stages: Sequence[PlannedStage]) -> dict[str, Any
     existing = [stage for stage in stages if end_checkpoint(stage).is_dir()]
     for python in dict.fromkeys(stage.python for stage in existing):
         checkpoints = [str(end_checkpoint(stage)) for stage in existing if stage.python == python]
-        argv = [python, str(run.worker), "--inspect", *checkpoints]
-        env = {**os.environ, **next(stage.env for stage in existing if stage.python == python)}
-        done = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL, env=env, check=False)
-        if done.returncode != 0:
-            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        env = next(stage.env for stage in existing if stage.python == python)
+        said, trouble = ask_worker(python, run.worker, env, "--inspect", *checkpoints)
+        if trouble is not None:
             raise RunError(
-                f"{python} could not read the checkpoints: {last}", hint="check the interpreter of the stage"
+                f"{python} could not read the checkpoints: {trouble}", hint="check the interpreter of the stage"
             )
-        found.update(json.loads(done.stdout.splitlines()[-1])["checkpoints"])
+        found.update(json.loads(said.splitlines()[-1])["checkpoints"])
     return found

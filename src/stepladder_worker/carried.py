@@ -13,6 +13,19 @@ from typing import Any
 #: Stands for a parameter of the optimizer that the model does not name.
 UNNAMED = "?"
 
+#: Name of the 32-bit copy among ZeRO's moments, where the parameter itself has another type.
+MASTER = "master"
+
+
+def is_zero(fingerprint: str) -> bool:
+    """Whether a tensor with this fingerprint holds zeros alone."""
+    return fingerprint.endswith(":" + "0" * 16)
+
+
+def begun(moments: Mapping[str, str], counter: float | None) -> bool:
+    """Whether these are state: some engines make zeros before the first step, and the 32-bit copy is none of Adam's."""
+    return bool(counter) or not all(is_zero(value) for key, value in moments.items() if key != MASTER)
+
 
 def expected(state: Mapping[str, Any], names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What a stage whose optimizer has the parameters `names` must start with.

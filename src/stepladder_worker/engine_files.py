@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from stepladder_worker import fingerprint, snapshot
-from stepladder_worker.engines.zero import MASTER
+from stepladder_worker import fingerprint, snapshot, unpickling
+from stepladder_worker.carried import MASTER
 from stepladder_worker.engines.zero_files import ZeroFiles
 
 #: Folders of torch's distributed checkpoints, and the name under which each holds its tensors.
@@ -27,7 +27,7 @@ def optimizer(checkpoint: Path) -> Entries | None:
     if (checkpoint / "latest").is_file():
         return _zero_optimizer(ZeroFiles(checkpoint))
     if (checkpoint / _FULL_OPTIMIZER).is_file():
-        saved = torch.load(checkpoint / _FULL_OPTIMIZER, map_location="cpu", weights_only=True)
+        saved = unpickling.load(checkpoint / _FULL_OPTIMIZER)
         return [_entry(name, *snapshot.state_entry(state)) for name, state in saved["state"].items()]
     if (checkpoint / _SHARDED_OPTIMIZER[0]).is_dir():
         return _sharded_optimizer(_sharded(checkpoint, *_SHARDED_OPTIMIZER))

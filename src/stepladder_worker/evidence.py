@@ -125,7 +125,7 @@ class Evidence:
             "epoch": self.data["epoch"],
             "first_batches": self.data["first_batches"],
             "inexact": self.data["inexact"],
-            "astray": self.data.get("astray", 0),
+            "astray": self.data["astray"],
             "batch_sizes": self._batch_sizes(),
             "non_finite_step": None if self.losses is None else self.losses.non_finite_step(),
         }

@@ -48,11 +48,6 @@ def text(dtype: torch.dtype, shape: tuple[int, ...], total: int) -> str:
     return f"{str(dtype).removeprefix('torch.')}{list(shape)}:{total % (1 << 64):016x}"
 
 
-def is_zero(fingerprint: str) -> bool:
-    """Whether a tensor with this fingerprint holds zeros alone."""
-    return fingerprint.endswith(":" + "0" * 16)
-
-
 def of_random_state(states: Mapping[str, Any]) -> dict[str, str]:
     """Digest of every generator in a mapping laid out like the Trainer's `rng_state.pth`."""
     return {name: hashlib.sha256(_bytes(state)).hexdigest()[:16] for name, state in sorted(states.items())}
@@ -60,10 +55,15 @@ def of_random_state(states: Mapping[str, Any]) -> dict[str, str]:
 
 def random_states() -> dict[str, Any]:
     """The process's random generators, laid out like the Trainer's `rng_state.pth`."""
-    states = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.random.get_rng_state()}
+    states = cpu_random_states()
     if torch.cuda.is_available():
         states["cuda"] = torch.cuda.random.get_rng_state_all()
     return states
+
+
+def cpu_random_states() -> dict[str, Any]:
+    """The generators that loading data can draw from."""
+    return {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.random.get_rng_state()}
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:

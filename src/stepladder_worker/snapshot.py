@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from stepladder_worker import distributed, fingerprint, shards
+from stepladder_worker import carried, distributed, fingerprint, shards
 from stepladder_worker.engines import plain, zero
 
 #: What wrappers of a module put into the names of its parameters (torch.compile, activation checkpointing, FSDP1).
@@ -36,7 +36,7 @@ def take(model: torch.nn.Module, optimizer: Any, global_step: int) -> dict[str, 
     held |= {(name, key): shard for name, kinds in moments.items() for key, shard in kinds.items()}
     prints = shards.fingerprints(held)
     printed = {name: {key: prints[name, key] for key in kinds} for name, kinds in moments.items()}
-    begun = {name for name, kinds in printed.items() if counters.get(name) or not _fresh(kinds)}
+    begun = {name for name, kinds in printed.items() if carried.begun(kinds, counters.get(name))}
     return {
         "global_step": global_step,
         "weights": {name: text for (name, key), text in prints.items() if not key},
@@ -81,11 +81,6 @@ def engine_name(model: torch.nn.Module, optimizer: Any) -> str:
     if any(hasattr(parameter, "device_mesh") for parameter in model.parameters()):
         return "fsdp"
     return "ddp" if distributed.world() > 1 else "single"
-
-
-def _fresh(moments: dict[str, str]) -> bool:
-    """Some engines make zeros before the first step, which is no state yet; the 32-bit copy is none of Adam's."""
-    return all(fingerprint.is_zero(value) for key, value in moments.items() if key != zero.MASTER)
 
 
 def _engine(optimizer: Any) -> tuple[Any, Any]:

@@ -7,10 +7,8 @@ from typing import Any
 
 from stepladder.facts import OnDisk, StageFacts
 from stepladder.verify.verdict import Check
+from stepladder_worker.carried import begun
 from stepladder_worker.manifest import differences
-
-#: How the fingerprint of a tensor of zeros ends.
-_ZEROS = ":" + "0" * 16
 
 
 def checkpoint(facts: StageFacts) -> Check:
@@ -85,7 +83,7 @@ def _optimizer_disagreement(disk: OnDisk, state: dict[str, Any]) -> str | None:
 
 def _begun(entry: dict[str, Any] | None) -> tuple[dict[str, str], float | None]:
     """(moments, counter) read from a file; zeros without a count are no state yet, as in a manifest."""
-    if entry is None or (not entry["counter"] and all(value.endswith(_ZEROS) for value in entry["moments"].values())):
+    if entry is None or not begun(entry["moments"], entry["counter"]):
         return {}, None
     return entry["moments"], entry["counter"]
 

@@ -13,12 +13,9 @@ from typing import Any
 import torch
 
 from stepladder_worker import shards
-from stepladder_worker.carried import UNNAMED
+from stepladder_worker.carried import MASTER, UNNAMED
 from stepladder_worker.engines.plain import tensors
 from stepladder_worker.shards import Shard
-
-#: Name of the 32-bit copy that the optimizer steps, where the parameter itself has another type.
-MASTER = "master"
 
 
 def optimizer_of(optimizer: Any) -> Any | None:

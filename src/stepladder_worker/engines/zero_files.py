@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
+from stepladder_worker.carried import MASTER
 from stepladder_worker.engines.plain import tensors
-from stepladder_worker.engines.zero import MASTER
 
 
 @dataclass(frozen=True)

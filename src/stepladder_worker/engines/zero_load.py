@@ -7,10 +7,13 @@ file at a time, and keeps what belongs to its own partitions.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from stepladder_worker.carried import MASTER
 from stepladder_worker.engines import zero
 from stepladder_worker.engines.zero_files import Piece, ZeroFiles
 from stepladder_worker.session import BoundaryError
@@ -40,9 +43,9 @@ def load(engine: Any, partitioned: Any, names: dict[int, str], files: ZeroFiles,
             f"{missing[0]} is trained, and the checkpoint's partitions hold {len(files.shapes)} parameters without it; "
             "hint: keep the trainable parameters equal or hand over with `handover: {optimizer: reset}`"
         )
-    with _partitioned_parameters(partitioned):
+    with _cut_up(partitioned):
         for piece in files.pieces():
-            if piece.name in places and (piece.key == zero.MASTER or not weights_only):
+            if piece.name in places and (piece.key == MASTER or not weights_only):
                 _keep(partitioned, places[piece.name], piece)
     if not weights_only:
         _count(partitioned, places, files.counters())
@@ -55,25 +58,21 @@ def load(engine: Any, partitioned: Any, names: dict[int, str], files: ZeroFiles,
     partitioned.loss_scaler = files.loss_scaler
 
 
-class _partitioned_parameters:  # noqa: N801 - read as a statement
+@contextmanager
+def _cut_up(partitioned: Any) -> Iterator[None]:
     """Stage 3 keeps small parameters whole on every process: they are cut up before loading and made whole after."""
-
-    def __init__(self, partitioned: Any) -> None:
-        self.optimizer = partitioned
-
-    def __enter__(self) -> None:
-        getattr(self.optimizer, "checkpoint_event_prologue", _nothing)()
-
-    def __exit__(self, *error: object) -> None:
-        getattr(self.optimizer, "checkpoint_event_epilogue", _nothing)()
-
-
-def _nothing() -> None:
-    """For optimizers without such parts."""
+    for_loading = hasattr(partitioned, "checkpoint_event_prologue")
+    if for_loading:
+        partitioned.checkpoint_event_prologue()
+    try:
+        yield
+    finally:
+        if for_loading:
+            partitioned.checkpoint_event_epilogue()
 
 
 def _keep(partitioned: Any, place: zero.Place, piece: Piece) -> None:
-    if piece.key == zero.MASTER:
+    if piece.key == MASTER:
         _copy(place.flat.detach().view(-1).narrow(0, place.offset, place.count), place.start, piece)
         _copy(*_weights(place), piece)
     else:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from stepladder_worker import unpickling
+from stepladder_worker import fingerprint, unpickling
 
 #: Batches after the first of a pass at which a sampler that draws random numbers while it trains is noticed.
 WATCHED = 8
@@ -31,16 +30,14 @@ State = dict[str, Any]
 
 def capture(generator: torch.Generator | None = None) -> State:
     """The process's random states on the CPU, and that of a sampler's own generator."""
-    state = {"python": random.getstate(), "numpy": np.random.get_state(), "cpu": torch.random.get_rng_state()}
+    state = fingerprint.cpu_random_states()
     return state if generator is None else {**state, "generator": generator.get_state()}
 
 
 def restore(state: State, generator: torch.Generator | None = None) -> None:
     """Put back what `capture` returned, or a part of it."""
     if "python" in state:
-        random.setstate(state["python"])
-        np.random.set_state(state["numpy"])
-        torch.random.set_rng_state(state["cpu"])
+        fingerprint.restore_random_states(state)
     if generator is not None and "generator" in state:
         generator.set_state(state["generator"])
 
