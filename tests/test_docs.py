@@ -17,7 +17,10 @@ from support import ROOT, SCRIPTS, stepladder, tiny_curriculum
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
-MODELS = [spec.Curriculum, spec.Stage, spec.HandoverSpec, spec.Launcher, spec.Prepare, spec.Evaluate]
+MODELS = [
+    *(spec.Curriculum, spec.Stage, spec.HandoverSpec, spec.Launcher, spec.Prepare, spec.Evaluate),
+    *(spec.DataSpec, spec.Dataset, spec.Tiers, spec.Part),
+]
 
 
 def blocks(page: Path, language: str) -> list[str]:

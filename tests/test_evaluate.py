@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from pathlib import Path
 
@@ -11,10 +12,15 @@ import pytest
 from PIL import Image
 
 from pointing_data import run_python, write_pointing_data
-from stepladder.evaluate.metrics import NOT_VISIBLE, Outcome, format_answer, mean_point, metrics, parse_answer
-from stepladder.evaluate.task import constant_baseline, on_mask, outcome, read_tasks
+from stepladder.data.answers import NOT_VISIBLE
+from stepladder.data.samples import DataError
+from stepladder.evaluate.baselines import Baseline, baselines, best
+from stepladder.evaluate.metrics import Figure, Outcome, format_answer, metrics, parse_answer, tiers
+from stepladder.evaluate.table import verdict
+from stepladder.evaluate.task import on_mask, outcome, read_tasks
+from stepladder.evaluate.training_points import training_points
 from stepladder.trainer import tiny
-from stepladder.trainer.samples import DataError
+from support import stepladder
 
 
 @pytest.mark.parametrize(
@@ -37,43 +43,60 @@ def test_only_the_two_formats_are_answers(text: str, answer: object) -> None:
     assert parse_answer(text) == answer
 
 
+def values(outcomes: list[Outcome]) -> dict[str, float | None]:
+    return {name: figure.value for name, figure in metrics(outcomes).items()}
+
+
+BY_HAND = [
+    Outcome((0.50, 0.50), (0.50, 0.51), on_mask=True),  # 0.01 away
+    Outcome((0.50, 0.50), (0.53, 0.54), on_mask=False),  # 0.05 away, up to rounding
+    Outcome((0.00, 0.00), (0.50, 0.51), on_mask=False),  # far, and the first point again
+    Outcome((0.30, 0.30), NOT_VISIBLE, on_mask=False),
+    Outcome((0.30, 0.30), None),  # no format, no mask
+    Outcome(NOT_VISIBLE, NOT_VISIBLE, neg_type="tierB"),
+    Outcome(NOT_VISIBLE, (0.50, 0.51), neg_type="tierA"),
+    Outcome(NOT_VISIBLE, None),
+]
+
+
 def test_metrics_by_hand() -> None:
-    outcomes = [
-        Outcome((0.50, 0.50), (0.50, 0.51), on_mask=True),  # 0.01 away
-        Outcome((0.50, 0.50), (0.53, 0.54), on_mask=False),  # 0.05 away, up to rounding
-        Outcome((0.00, 0.00), (0.50, 0.51), on_mask=False),  # far, and the first point again
-        Outcome((0.30, 0.30), NOT_VISIBLE, on_mask=False),
-        Outcome((0.30, 0.30), None),  # no format, no mask
-        Outcome(NOT_VISIBLE, NOT_VISIBLE),
-        Outcome(NOT_VISIBLE, (0.50, 0.51)),
-        Outcome(NOT_VISIBLE, None),
-    ]
-    found = metrics(outcomes)
-    assert found["not_visible_accuracy"] == 4 / 8  # three points for positives, one refusal of a negative
-    assert found["valid_format"] == 6 / 8
-    assert found["mean_l2"] == pytest.approx((0.01 + 0.05 + math.hypot(0.50, 0.51)) / 3)
-    assert found["success_0.02"] == 1 / 5
-    assert found["success_0.10"] == 2 / 5
-    assert found["hit_mask"] == 1 / 4
-    assert found["distinct_points"] == 2 / 4
-    assert found["score"] == 3 / 8
+    found = metrics(BY_HAND)
+    assert found["not_visible_accuracy"] == Figure(4 / 8, 8)  # three points for positives, one refusal of a negative
+    assert found["valid_format"] == Figure(6 / 8, 8)
+    assert found["mean_l2"] == Figure(pytest.approx((0.01 + 0.05 + math.hypot(0.50, 0.51)) / 3), 3)
+    assert found["success_0.02"] == Figure(1 / 5, 5)
+    assert found["success_0.10"] == Figure(2 / 5, 5)
+    assert found["hit_mask"] == Figure(1 / 4, 4)
+    assert found["distinct_points"] == Figure(2 / 4, 4)
+    assert found["score"] == Figure(3 / 8, 8)
+
+
+def test_tiers_by_hand() -> None:
+    found = tiers(BY_HAND)
+    assert found == {
+        "positives": Figure(2 / 5, 5),
+        "negatives": Figure(0, 1),
+        "tierA": Figure(0, 1),
+        "tierB": Figure(1, 1),
+    }
+    assert next(iter(found)) == "positives"
+    whole = sum((figure.value or 0) * figure.samples for figure in found.values()) / len(BY_HAND)
+    assert whole == metrics(BY_HAND)["score"].value
 
 
 def test_success_counts_up_to_each_distance() -> None:
-    found = metrics([Outcome((0.5, 0.5), (0.5, 0.5 + distance)) for distance in (0.0, 0.019, 0.049, 0.099, 0.101)])
+    found = values([Outcome((0.5, 0.5), (0.5, 0.5 + distance)) for distance in (0.0, 0.019, 0.049, 0.099, 0.101)])
     assert [found[name] for name in ("success_0.02", "success_0.05", "success_0.10")] == [2 / 5, 3 / 5, 4 / 5]
 
 
 def test_nothing_to_measure_is_none() -> None:
-    assert set(metrics([]).values()) == {None}
-    only_negatives = metrics([Outcome(NOT_VISIBLE, NOT_VISIBLE)])
+    assert set(values([]).values()) == {None}
+    only_negatives = values([Outcome(NOT_VISIBLE, NOT_VISIBLE)])
     assert [only_negatives[name] for name in ("mean_l2", "success_0.02", "hit_mask", "distinct_points")] == [None] * 4
     assert only_negatives["score"] == 1
 
 
-def test_mean_point_and_format() -> None:
-    assert mean_point([(0.0, 0.5), NOT_VISIBLE, (1.0, 0.5)]) == (0.5, 0.5)
-    assert mean_point([NOT_VISIBLE]) is None
+def test_an_answer_is_written_as_it_is_read() -> None:
     assert format_answer((0.5, 1 / 3)) == "[(0.500, 0.333)]"
     assert parse_answer(format_answer(NOT_VISIBLE)) == NOT_VISIBLE
 
@@ -90,59 +113,168 @@ def test_mask_pixels_are_counted_to_the_last_row_and_column(tmp_path: Path) -> N
 
 def test_true_answers_lie_on_their_masks(tmp_path: Path) -> None:
     tasks = read_tasks(write_pointing_data(tmp_path))
-    found = metrics([outcome(task, task.truth) for task in tasks])
+    found = values([outcome(task, task.truth) for task in tasks])
     assert found["hit_mask"] == found["score"] == found["success_0.02"] == found["not_visible_accuracy"] == 1
     assert found["distinct_points"] == 1
 
 
-def test_baseline_is_the_better_constant(tmp_path: Path) -> None:
-    mixed = write_pointing_data(tmp_path / "mixed")
-    answer, figures = constant_baseline(read_tasks(mixed), mixed)
-    assert (answer, figures["score"]) == (NOT_VISIBLE, 0.5)
+def test_baselines_need_no_eyes(tmp_path: Path) -> None:
+    mixed = write_pointing_data(tmp_path, count=20)
+    points = training_points(mixed)
+    assert len(points) == 10
+    blind = {baseline.name: baseline for baseline in baselines(read_tasks(mixed), points)}
+    assert list(blind) == ["NOT_VISIBLE", "mean point", "random point"]
+    assert blind["NOT_VISIBLE"].metrics["score"] == Figure(0.5, 20)
+    assert blind["NOT_VISIBLE"].tiers == {"positives": Figure(0, 10), "tierA": Figure(1, 10)}
+    mean = tuple(sum(point[axis] for point in points) / 10 for axis in (0, 1))
+    assert blind["mean point"].answer == pytest.approx(mean)
+    random = blind["random point"].metrics
+    # Points are uniform, so one is within r of an inner target with the probability pi r^2; borders take some away.
+    assert 0.5 * math.pi * 0.10**2 < (random["success_0.10"].value or 0) <= 1.2 * math.pi * 0.10**2
+    assert random["success_0.10"].samples == 10
+    # A red box of 20 x 20 pixels in 160 x 90.
+    assert random["hit_mask"].value == pytest.approx(400 / (160 * 90), abs=0.02)
 
-    one_positive = tmp_path / "mixed" / "one.jsonl"
-    one_positive.write_text(mixed.read_text("utf-8").splitlines()[0] + "\n", "utf-8")
-    tasks = read_tasks(one_positive)
-    answer, figures = constant_baseline(tasks, one_positive)
-    assert (answer, figures["score"], figures["hit_mask"]) == (tasks[0].truth, 1, 1)
-    assert constant_baseline(tasks, None)[0] == NOT_VISIBLE
+
+def test_the_best_baseline_is_the_one_to_beat(tmp_path: Path) -> None:
+    mixed = write_pointing_data(tmp_path)
+    tasks = read_tasks(mixed)
+    assert best(baselines(tasks, training_points(mixed))).name == "NOT_VISIBLE"
+    positive = tasks[:1]
+    assert best(baselines(positive, [positive[0].truth])).name == "mean point"  # type: ignore[list-item]
+    assert [baseline.name for baseline in baselines(positive, [])] == ["NOT_VISIBLE", "random point"]
+
+    blind = Baseline("NOT_VISIBLE", NOT_VISIBLE, {"score": Figure(0.5, 40)}, {})
+    words = [verdict({"score": Figure(score, 40)}, blind).split()[2] for score in (0.475, 0.5, 0.525)]
+    assert words == ["worse", "as", "better"]
+
+
+def test_a_limit_draws_from_the_whole_file_the_same_every_time(tmp_path: Path) -> None:
+    data = write_pointing_data(tmp_path, count=40)
+    some, more = ([task.sample.id for task in read_tasks(data, limit)] for limit in (10, 20))
+    assert len(some) == 10
+    assert set(some) < set(more)
+    assert some == sorted(some, key=lambda name: int(name[1:]))
+    assert int(some[-1][1:]) >= 20
+    assert [sum(int(name[1:]) % 2 for name in names) for names in (some, more)] == [5, 10]  # of each tier its share
+    assert len(read_tasks(data, 400)) == 40
 
 
 def test_samples_of_another_task_are_refused(tmp_path: Path) -> None:
+    write_pointing_data(tmp_path, count=1)
+    turns = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
     path = tmp_path / "other.jsonl"
-    path.write_text(
-        '{"id": "x", "messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]}'
-    )
+    path.write_text(json.dumps({"id": "x", "messages": turns, "images": ["0_A.png"]}), "utf-8")
     with pytest.raises(DataError, match=r"sample x: expected the answer(.|\n)*hint: "):
         read_tasks(path)
+    path.write_text(json.dumps({"id": "y", "messages": turns}), "utf-8")
+    with pytest.raises(DataError, match=r"sample y asks nothing about images\nhint: "):
+        read_tasks(path)
+    assert training_points(path) == []  # as training data they only have no point
 
 
-def test_a_model_is_evaluated_end_to_end(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated") / "model"
+    tiny.build(folder)
+    return folder
+
+
+def test_a_model_is_evaluated_end_to_end(tmp_path: Path, model: Path) -> None:
     data = write_pointing_data(tmp_path / "data", count=40)
-    tiny.build(tmp_path / "model")
+    kept = tmp_path / "predictions.jsonl"
     start = time.monotonic()
     done = run_python(
-        *("-m", "stepladder.evaluate", tmp_path / "model", data, "--train-data", data),
-        *("--max-tiles", 4, "--predictions", tmp_path / "predictions.jsonl"),
+        *("-m", "stepladder.evaluate", model, data, "--train-data", data),
+        *("--max-tiles", 4, "--predictions", kept),
     )
     assert done.returncode == 0, done.stderr
     assert time.monotonic() - start < 30  # 15 s on an idle machine
 
     result = json.loads(done.stdout.splitlines()[-1])
     assert (result["version"], result["n"], result["baseline"]["answer"]) == (1, 40, NOT_VISIBLE)
-    predictions = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text("utf-8").splitlines()]
+    assert list(result["baselines"]) == ["NOT_VISIBLE", "mean point", "random point"]
+    predictions = [json.loads(line) for line in kept.read_text("utf-8").splitlines()]
     assert [line["id"] for line in predictions] == [f"s{number}" for number in range(40)]
     outcomes = [
         outcome(task, parse_answer(line["text"])) for task, line in zip(read_tasks(data), predictions, strict=True)
     ]
-    assert result["metrics"] == metrics(outcomes)
+    assert result["metrics"] == values(outcomes)
+    assert result["samples"] == {name: figure.samples for name, figure in metrics(outcomes).items()}
+    assert result["tiers"] == {n: {"n": f.samples, "accuracy": f.value} for n, f in tiers(outcomes).items()}
+    assert [line["right"] for line in predictions] == [found.right for found in outcomes]
     assert "not_visible_accuracy" in done.stderr
+    assert not kept.with_name("predictions.jsonl.partial").exists()
 
 
-def test_bad_data_is_refused_before_the_model_is_loaded(tmp_path: Path) -> None:
-    start = time.monotonic()
-    done = run_python("-m", "stepladder.evaluate", tmp_path / "no_model", tmp_path / "no_data.jsonl")
+def test_answers_do_not_depend_on_the_batch(tmp_path: Path, model: Path) -> None:
+    """Questions and pictures of different lengths in one batch: some get padding, on the left."""
+    import torch
+
+    from stepladder.evaluate import generate
+
+    data = write_pointing_data(tmp_path, count=8)
+    lines = [json.loads(line) for line in data.read_text("utf-8").splitlines()]
+    for number, line in enumerate(lines):
+        line["conversations"][0]["value"] += " Look well." * number
+        if number % 3 == 0:
+            Image.open(tmp_path / line["image"][0]).resize((90, 90)).save(tmp_path / line["image"][0])
+    data.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+
+    loaded, processor = generate.load(str(model), 4)
+    torch.manual_seed(0)
+    for weights in loaded.parameters():  # as they are built they say the same to everything
+        torch.nn.init.normal_(weights, std=0.3)
+    samples = [task.sample for task in read_tasks(data)]
+    alone, some, together = (list(generate.answers(loaded, processor, samples, size, 24)) for size in (1, 3, 8))
+    assert alone == some == together
+    assert len(set(alone)) > 4
+    on_the_right = generate.decode(loaded, processor, generate.encode(processor, samples, padding_side="right"), 24)
+    assert on_the_right != alone
+
+
+def test_the_command_shows_a_table_and_keeps_predictions(tmp_path: Path, model: Path) -> None:
+    data = write_pointing_data(tmp_path)
+    done = stepladder("evaluate", model, data, "--limit", "4", "--predictions", "kept.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"4 samples of {data}" in done.stdout
+    assert "the best baseline (" in done.stdout.splitlines()[-1]
+    assert len((tmp_path / "kept.jsonl").read_text("utf-8").splitlines()) == 4
+    done = stepladder("evaluate", model, data, "--limit", "2", "--batch-size", "1", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)["n"] == 2
+
+
+BAD = {
+    "no data": (["model", "no_data.jsonl"], "no_data.jsonl cannot be read"),
+    "no model": (["./nowhere", "pairs.jsonl"], "no directory ./nowhere, expected a model"),
+    "no number": (["model", "pairs.jsonl", "--limit", "0"], "--limit"),
+    "no folder": (["model", "pairs.jsonl", "--predictions", "nowhere/p.jsonl"], "predictions cannot be written"),
+    "no interpreter": (["model", "pairs.jsonl", "--python", "./nowhere"], "interpreter ./nowhere"),
+    "no Stepladder there": (["model", "pairs.jsonl", "--python", "bare"], "install stepladder[train] there"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_refused_before_a_model_is_loaded(tmp_path: Path, name: str) -> None:
+    write_pointing_data(tmp_path, count=2)
+    bare = tmp_path / "bare"
+    bare.write_text(f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
+    bare.chmod(0o755)
+    arguments, expected = BAD[name]
+    done = stepladder("evaluate", *(a.replace("bare", str(bare)) for a in arguments), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert "no_data.jsonl cannot be read" in done.stderr
-    assert "hint: " in done.stderr
-    assert time.monotonic() - start < 3
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert name == "no number" or done.stderr.count("hint: ") == 1
+
+
+def test_a_broken_picture_is_named(tmp_path: Path, model: Path) -> None:
+    data = write_pointing_data(tmp_path, count=2)
+    picture = tmp_path / "1_A.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    kept = tmp_path / "kept.jsonl"
+    done = run_python("-m", "stepladder.evaluate", model, data, "--batch-size", 1, "--predictions", kept)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"sample s1: image {picture} cannot be decoded" in done.stderr
+    assert not kept.exists()
+    assert len(kept.with_name("kept.jsonl.partial").read_text("utf-8").splitlines()) == 1

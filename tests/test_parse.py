@@ -81,7 +81,30 @@ BROKEN = {
     ),
     "no budget": (changed(", steps: 40", ""), "c.yaml:6:5", "stage `a` has no budget", "`steps` counts"),
     "empty budget": (changed("steps: 40", "steps: null"), "c.yaml:6:5", "stage `a` has no budget", "`steps` counts"),
-    "missing inside": (GOOD + "evaluate: {}\n", "c.yaml:8:11", "`run` is missing, expected it in `evaluate`", "docs/"),
+    "missing inside": (
+        GOOD + "prepare: [{creates: x}]\n",
+        "c.yaml:8:11",
+        "`run` is missing, expected it in `prepare`",
+        "docs/",
+    ),
+    "evaluates nothing": (
+        GOOD + "evaluate: {}\n",
+        "c.yaml:8:11",
+        "no `data` and no `run`",
+        "`data` starts the built-in",
+    ),
+    "evaluates twice": (
+        GOOD + "evaluate: {run: [x], limit: 4}\n",
+        "c.yaml:8:22",
+        "`evaluate` has `run` and `limit`, expected `data` or `run`",
+        "`data` starts the built-in",
+    ),
+    "evaluates in a stage": (
+        changed("seed: 2}", "seed: 2}, evaluate: {run: ['{modle}']}"),
+        "c.yaml:7:60",
+        "unknown field `{modle}`, did you mean `model`?",
+        "",
+    ),
     "budget shrinks": (
         changed("steps: 60", "until_step: 30"),
         "c.yaml:7:27",

@@ -17,13 +17,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stepladder.data.build.marking import MARK_COLOR, dilate
+from stepladder.data.build.pairs import take_turns
+from stepladder.data.build.points import bounding_box, edge_distance, find_point
+from stepladder.data.build.scene import TIERS
 from stepladder.data.rooms import build as building
 from stepladder.data.rooms.__main__ import main
 from stepladder.data.rooms.build import build
 from stepladder.data.rooms.camera import Camera
-from stepladder.data.rooms.images import MARK_COLOR, dilate
-from stepladder.data.rooms.pairs import TIERS, TOWARDS, _round_robin
-from stepladder.data.rooms.points import bounding_box, edge_distance, find_point
+from stepladder.data.rooms.layout import TOWARDS
 from stepladder.data.rooms.render import Shot, render, render_without
 from stepladder.data.rooms.room import Room
 from stepladder.data.rooms.scene import Item, Scene, make_cameras, make_scene
@@ -424,7 +426,7 @@ class TestSamples:
         assert description["samples"]["all.jsonl"] >= 100 * 4
 
     def test_round_robin_takes_turns(self) -> None:
-        assert _round_robin("aaabbc", lambda letter: letter) == list("abcaba")
+        assert take_turns(np.array([1, 1, 1, 2, 2, 3])).tolist() == [0, 3, 5, 1, 4, 2]
 
 
 class TestBuild:

@@ -12,10 +12,11 @@ import pytest
 from PIL import Image
 
 from pointing_data import QUESTION, run_python, write_pointing_data
+from stepladder.data.samples import DataError, read_samples
 from stepladder.trainer import tiny
-from stepladder.trainer.samples import DataError, read_samples
-from stepladder.trainer.tiles import TilesError, describe_grids, grid, limit_tiles
+from stepladder.trainer.tiles import TilesError, describe_grids, grids, limit_tiles
 from stepladder_worker.order import sample_at
+from trainers import TRL_WARNING, trainer_of
 
 #: Runs are short and leave out what costs time on one core.
 QUICK = (
@@ -47,25 +48,6 @@ def processor_of(model: Path) -> Any:
     from transformers import AutoProcessor
 
     return AutoProcessor.from_pretrained(model)
-
-
-def trainer_of(model: Path, data: Path, output: Path, max_tiles: int | None = None, **options: Any) -> Any:
-    """The script's own trainer, as its __main__ makes it."""
-    from stepladder.trainer.arguments import ScriptArguments, TrainerConfig
-    from stepladder.trainer.dataset import load_dataset
-    from stepladder.trainer.model import load_model
-    from stepladder.trainer.sft import OrderedSFTTrainer
-
-    config = TrainerConfig(output_dir=str(output), use_cpu=True, dataloader_pin_memory=False, **options)
-    script = ScriptArguments(str(model), str(data), max_tiles=max_tiles)
-    loaded, processor = load_model(script, config)
-    return OrderedSFTTrainer(
-        model=loaded,
-        args=config,
-        train_dataset=load_dataset(data, config.assistant_only_loss),
-        processing_class=processor,
-        data_name=data.stem,
-    )
 
 
 def logged(stderr_and_stdout: str, key: str) -> list[float]:
@@ -142,10 +124,6 @@ class TestRuns:
         assert "more than max_length allows (60)\nhint: " in done.stderr
 
 
-#: TRL sets the old name by default, whatever we pass.
-TRL_WARNING = "ignore:`gradient_checkpointing` is deprecated:FutureWarning"
-
-
 @pytest.mark.filterwarnings(TRL_WARNING)
 class TestLabels:
     """Only the answer and the end of its turn are trained."""
@@ -196,10 +174,10 @@ class TestOrder:
         from accelerate.data_loader import prepare_data_loader
         from torch.utils.data import DataLoader
 
-        from stepladder.trainer.sampler import OrderedSampler
+        from stepladder.trainer.sampler import OrderedSampler, named_order
 
         PartialState(cpu=True)
-        order = OrderedSampler(20, seed=5, name="pairs")
+        order = OrderedSampler(20, named_order(5, "pairs", 20))
         loader = DataLoader(list(range(20)), batch_size=2, sampler=order)  # type: ignore[arg-type]
         ranks = [prepare_data_loader(loader, num_processes=2, process_index=rank) for rank in (0, 1)]
         order.set_epoch(3)
@@ -244,7 +222,7 @@ class TestTiles:
         limit_tiles(processor, "idefics3", max_tiles)
         shapes = [self.SQUARE, self.FOUR_THREE, self.SIXTEEN_NINE, self.SIXTEEN_NINE[::-1]]
         expected = [square, four_three, sixteen_nine, sixteen_nine[::-1]]
-        assert [grid(processor.image_processor, height, width) for width, height in shapes] == expected
+        assert grids(processor.image_processor, shapes) == expected
 
         images = [Image.new("RGB", shape, (200, 30, 90)) for shape in shapes]
         cut = processor.image_processor([images], return_row_col_info=True)
@@ -275,14 +253,14 @@ class TestTiles:
         processor.save_pretrained(tmp_path)
         later = processor_of(tmp_path)
         assert later.image_processor.max_tiles == 4
-        assert grid(later.image_processor, 360, 640) == (3, 4)
+        assert grids(later.image_processor, [(640, 360)]) == [(3, 4)]
         limit_tiles(later, "idefics3", None)
         assert not hasattr(later.image_processor, "max_tiles")
 
     def test_reaches_spawned_loader_workers(self, vision_model: Path) -> None:
         processor = processor_of(vision_model)
         limit_tiles(processor, "idefics3", 4)
-        assert grid(pickle.loads(pickle.dumps(processor.image_processor)), 360, 640) == (2, 2)
+        assert grids(pickle.loads(pickle.dumps(processor.image_processor)), [(640, 360)]) == [(2, 2)]
 
     @pytest.mark.parametrize(
         ("model_type", "max_tiles", "message"),
@@ -364,13 +342,15 @@ class TestSamples:
             read_samples(self.write(tmp_path, content, name=name))
 
     def test_images_are_decoded_only_at_access(self, tmp_path: Path) -> None:
-        from stepladder.trainer.dataset import load_dataset
+        from stepladder.trainer.dataset import to_dataset
 
         path = write_pointing_data(tmp_path, count=3)
-        dataset = load_dataset(path, keep_messages=False)
+        dataset = to_dataset(read_samples(path), path, use_depth=False)
         (tmp_path / "2_B.png").write_bytes(b"no picture")
         assert [image.size for image in dataset[0]["images"]] == [(160, 90), (160, 90)]
-        with pytest.raises(Exception, match="identify image"):
+        with pytest.raises(
+            DataError, match=r"sample s2: image .*2_B.png cannot be decoded: cannot identify(.|\n)*hint: "
+        ):
             dataset[2]
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from stepladder import past
+from stepladder.data.ready import make_ready
 from stepladder.launch.local import variables
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
-from stepladder.tasks import run_identity, write_task
+from stepladder.tasks import run_identity, stage_state, write_task
 from stepladder_worker.contract import TASK_VARIABLE
 
 
@@ -22,6 +23,7 @@ def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> dict[str, str]:
         run_id = run_identity(directory, plan)
         past.require_unchanged(directory, run_id, plan)
         past.write_down(directory, plan, curriculum)
+        make_ready(plan, stage, stage_state(directory, run_id, stage).latest is not None, None)
         files = write_task(directory, run_id, stage)
     Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
     return _environment(stage, files.task.resolve())

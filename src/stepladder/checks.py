@@ -15,7 +15,6 @@ from stepladder import paths
 from stepladder.yaml_source import DataPath, Finding, suggestion
 
 STAGE_DIR_FIELDS = ("index", "name", "output_dir")
-EVALUATE_FIELDS = ("python", "model", "stage_dir", "checkpoint", "name", "index")
 PREPARE_FIELDS = ("python",)
 
 _PATHS = ("model_name_or_path", "output_dir", "stage_dir", "script", "python")
@@ -75,6 +74,11 @@ def stage_directory(template: str | None, output_dir: str, index: int, name: str
 def fill(template: str, **values: str) -> str:
     """Replace `{key}` for the given keys; other braces (JSON in an argument) stay."""
     return _FIELD.sub(lambda field: values.get(field[1], field[0]), template)
+
+
+def fields_in(template: str) -> list[str]:
+    """The names of the fields in a template."""
+    return _FIELD.findall(template)
 
 
 def _budgets(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -147,19 +151,17 @@ def contains(folder: str, path: str) -> bool:
 
 
 def _templates(data: Mapping[str, Any]) -> Iterator[Finding]:
-    yield from _fields(("stage_dir",), data.get("stage_dir"), STAGE_DIR_FIELDS)
-    evaluate = mapping(data.get("evaluate")).get("run")
-    for index, word in enumerate(evaluate if isinstance(evaluate, list) else []):
-        yield from _fields(("evaluate", "run", index), word, EVALUATE_FIELDS)
+    yield from unknown_fields(("stage_dir",), data.get("stage_dir"), STAGE_DIR_FIELDS)
     prepare = data.get("prepare")
     for number, command in enumerate(prepare if isinstance(prepare, list) else []):
         run = mapping(command).get("run")
         for index, word in enumerate(run if isinstance(run, list) else []):
-            yield from _fields(("prepare", number, "run", index), word, PREPARE_FIELDS)
+            yield from unknown_fields(("prepare", number, "run", index), word, PREPARE_FIELDS)
 
 
-def _fields(path: DataPath, text: Any, known: tuple[str, ...]) -> Iterator[Finding]:
-    for name in _FIELD.findall(text) if isinstance(text, str) else []:
+def unknown_fields(path: DataPath, text: Any, known: tuple[str, ...]) -> Iterator[Finding]:
+    """`{name}` in a template, of a name that nothing fills in."""
+    for name in fields_in(text) if isinstance(text, str) else []:
         if name not in known:
             yield Finding(path, f"unknown field `{{{name}}}`{suggestion(name, known)}")
 

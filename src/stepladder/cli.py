@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepladder import console
-from stepladder.errors import CurriculumError, Interrupted, PlanError, Problem, StepladderError
+from stepladder import console, data_cli
+from stepladder.cli_options import AsJson, File, NoFiles, Overrides, Run
+from stepladder.errors import InputError, Interrupted, PlanError, Problem, StepladderError
 
 if TYPE_CHECKING:
-    from stepladder.paths import RunDirectory
-    from stepladder.plan import Plan, PlannedStage
+    from stepladder.plan import Plan
     from stepladder.verify.verdict import StageVerdict
 
 EXIT_CODES = """Exit codes:
@@ -35,14 +35,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
-
-File = Annotated[str, typer.Argument(metavar="FILE", help="The curriculum.")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override, as in stages.1.args.max_tiles=3.")
-]
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's directory (`output_dir`), or its curriculum.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-NoFiles = Annotated[bool, typer.Option("--no-files", help="Plan for another machine: look for no files.")]
+app.add_typer(data_cli.app, name="data")
 
 
 def _print_version(asked: bool) -> None:
@@ -71,6 +64,8 @@ def plan(
     overrides: Overrides = None,
 ) -> None:
     """Show the stages: steps, learning rate, batch, data, directories, changes, warnings."""
+    from stepladder.opening import load_plan
+
     resolved = load_plan(file, overrides, not no_files)
     if as_json:
         console.data(json.dumps(resolved.to_json(), indent=1))
@@ -89,6 +84,7 @@ def command(
     overrides: Overrides = None,
 ) -> None:
     """Print the shell command of a stage, environment included."""
+    from stepladder.opening import load_plan, stage_named
     from stepladder.shell import render_command
 
     resolved = load_plan(file, overrides, not no_files)
@@ -116,13 +112,19 @@ def run(
 ) -> None:
     """Run what is not done yet, in order. The same command continues after any interruption."""
     from stepladder import engine
+    from stepladder.data.stages import located
+    from stepladder.opening import load_plan, stage_named
+    from stepladder.parse import load
 
     resolved = load_plan(file, overrides, look_at_files=True, fresh=fresh, only=stage)
     if stage is not None:
         stage_named(resolved, stage)
     for text in resolved.warnings:
         console.warn(text)
-    verdicts = engine.run(resolved, Path(file), only=stage, fresh=fresh)
+    try:
+        verdicts = engine.run(resolved, Path(file), only=stage, fresh=fresh)
+    except InputError as error:
+        raise located(load(file, overrides or ()), error) from None
     _show_summary(resolved, verdicts, stage)
 
 
@@ -130,6 +132,7 @@ def run(
 def status(run: Run, as_json: AsJson = False) -> None:
     """Show where a run stands."""
     from stepladder import status as standing
+    from stepladder.opening import open_run
     from stepladder.report import summary
 
     directory, resolved = open_run(run)
@@ -148,6 +151,7 @@ def logs(
 ) -> None:
     """Print a run's merged log: all stages, all ranks, stdout and stderr, as it happened."""
     from stepladder.logs import show
+    from stepladder.opening import open_run, stage_named
 
     directory, resolved = open_run(run)
     if stage is not None:
@@ -158,6 +162,7 @@ def logs(
 @app.command()
 def verify(run: Run, as_json: AsJson = False) -> None:
     """Check every stage from its evidence and from its checkpoints. Exits 1 if one check fails."""
+    from stepladder.opening import open_run
     from stepladder.report import summary
     from stepladder.verdicts import verify_run
     from stepladder.verify.verdict import to_json
@@ -184,6 +189,7 @@ def probe(
 
     Takes a minute or two and changes nothing in your directories. Exits 1 if the chain does not hold with Stepladder.
     """
+    from stepladder.opening import load_plan, stage_named
     from stepladder.parse import load
     from stepladder.probe import chains
     from stepladder.report import probe_table
@@ -203,26 +209,38 @@ def probe(
         raise typer.Exit(failure.exit_code if failure is not None and not outcome.with_stepladder.refused else 1)
 
 
-def open_run(run: str) -> tuple[RunDirectory, Plan]:
-    """A run by its directory or by its curriculum file. Raises PlanError when there is none.
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder of a stage, or any model of images and text.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="Held-out samples: a data file or a selection.json.")],
+    train_data: Annotated[
+        str | None, typer.Option("--train-data", metavar="FILE", help="Training samples, for their mean point.")
+    ] = None,
+    max_tiles: Annotated[
+        int | None, typer.Option("--max-tiles", min=1, help="Tiles an image; left out, as the model was trained.")
+    ] = None,
+    share_tiles: Annotated[
+        bool, typer.Option("--share-tiles", help="The images of a sample share --max-tiles.")
+    ] = False,
+    use_depth: Annotated[bool, typer.Option("--use-depth", help="Depth maps are images as well.")] = False,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Samples answered at once.")] = 8,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="Draw this many of the samples.")] = None,
+    predictions: Annotated[
+        str | None, typer.Option("--predictions", metavar="FILE", help="Keep the answers, one JSON line a sample.")
+    ] = None,
+    python: Annotated[
+        str | None, typer.Option("--python", metavar="PATH", help="Interpreter, with Stepladder installed.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what a model answers to held-out samples, beside what answering blindly is worth."""
+    from stepladder import evaluation_command
 
-    The paths of a plan start at the folder it was run from. That folder is found again from the run's own place, so
-    a run can be looked at from anywhere, also when the whole folder was moved or copied.
-    """
-    from stepladder.paths import RunDirectory
-    from stepladder.status import plan_of
-
-    if Path(run).is_file():
-        from stepladder.parse import load
-
-        run = load(run, ()).curriculum.output_dir
-    resolved = plan_of(RunDirectory(Path(run)))
-    place, own = Path(run).resolve(), Path(resolved.output_dir)
-    if place.parts[-len(own.parts) :] != own.parts:
-        text = f"this run was made as {own}, so its stages are not to be found from here"
-        raise PlanError([Problem(run, text, f"move it back to a folder {own}")])
-    os.chdir(Path(*place.parts[: -len(own.parts)]) if not own.is_absolute() else Path.cwd())
-    return RunDirectory(own), resolved
+    images = {"max_tiles": max_tiles, "share_tiles": share_tiles, "use_depth": use_depth}
+    samples = {"train_data": train_data, "batch_size": batch_size, "limit": limit, "predictions": predictions}
+    code = evaluation_command.run(python, model, data, **images, **samples, table=not as_json)
+    if code != 0:
+        raise typer.Exit(code)
 
 
 def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None) -> None:
@@ -230,7 +248,7 @@ def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None
     from stepladder.facts import collect
     from stepladder.paths import RunDirectory
     from stepladder.report import summary
-    from stepladder.side_commands import evaluation
+    from stepladder.stage_evaluation import evaluation
 
     directory = RunDirectory(Path(resolved.output_dir))
     chosen = resolved.chosen(only)
@@ -242,30 +260,6 @@ def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None
     if metrics is not None:
         console.render(metrics)
     console.note(f"the model of stage {chosen[-1].name} is in {chosen[-1].output_dir}")
-
-
-def load_plan(
-    file: str, overrides: list[str] | None, look_at_files: bool, fresh: bool = False, only: str | None = None
-) -> Plan:
-    """Curriculum file to plan. Raises CurriculumError or PlanError with every problem."""
-    from stepladder.parse import load
-    from stepladder.preflight import checked_plan, hub_models
-
-    resolved = checked_plan(load(file, overrides or ()), look_at_files, fresh, only)
-    for model in hub_models(resolved) if look_at_files else []:
-        console.note(f"model {model} is taken for an id of the Hugging Face hub: not looked for")
-    return resolved
-
-
-def stage_named(resolved: Plan, name: str) -> PlannedStage:
-    """Raises CurriculumError, with the name that was meant, when there is no such stage."""
-    from stepladder.yaml_source import suggestion
-
-    for stage in resolved.stages:
-        if stage.name == name:
-            return stage
-    known = suggestion(name, [stage.name for stage in resolved.stages])
-    raise CurriculumError([Problem("--stage", f"no stage `{name}`{known}")])
 
 
 def main() -> None:

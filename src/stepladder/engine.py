@@ -6,13 +6,15 @@ from pathlib import Path
 
 from stepladder import past
 from stepladder.attempt import ask_to_stop, export_model, train_stage
+from stepladder.data.ready import make_ready
 from stepladder.errors import Interrupted, PlanError, Problem, RunError, StageFailed
 from stepladder.facts import sealed_results
 from stepladder.journal import Journal
 from stepladder.launch.local import StopRequest, stop_requests
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
-from stepladder.side_commands import evaluate_stage, prepare
+from stepladder.side_commands import prepare
+from stepladder.stage_evaluation import evaluate_stage
 from stepladder.tasks import StageState, run_identity, stage_state
 from stepladder.verdicts import conclude, require_evidence
 from stepladder.verify.verdict import StageVerdict
@@ -36,6 +38,7 @@ def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = Fal
             past.write_down(directory, plan, curriculum)
             journal = Journal(directory.journal)
             prepare(plan, directory, journal)
+            _make_data_ready(directory, run_id, plan, chosen, journal)
             trained = [_stage(directory, run_id, plan, stage, journal, request) for stage in chosen]
             return conclude(directory, plan, chosen, any(trained))
         except (RunError, OSError) as error:
@@ -43,6 +46,16 @@ def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = Fal
             if request.count and not isinstance(error, StageFailed):
                 raise Interrupted("the run was stopped", hint="the same command continues it") from error
             raise
+
+
+def _make_data_ready(
+    directory: RunDirectory, run_id: str, plan: Plan, chosen: tuple[PlannedStage, ...], journal: Journal
+) -> None:
+    """Of all stages before the first one trains: what is wrong with the data of the last shows now, not in days."""
+    for stage in chosen:
+        state = stage_state(directory, run_id, stage)
+        if not state.done:
+            make_ready(plan, stage, state.latest is not None, journal)
 
 
 def _stage(

@@ -7,7 +7,7 @@ imports torch. Without `deep`, only manifests, sizes and `trainer_state.json` ar
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from stepladder.launch.ask import ask_worker
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.plan import PlannedStage
+from stepladder.resolve import BUILT_IN
 from stepladder.tasks import Attempt, end_checkpoint, known_identity, stage_state
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, StageResult, read_json
@@ -38,6 +39,21 @@ class OnDisk:
     rng: list[dict[str, str]] = field(default_factory=list)
     parked: dict[str, dict[str, Any]] = field(default_factory=dict)
     schedule: dict[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class PlannedOrder:
+    """The order of a stage's mixture, where the built-in trainer follows it.
+
+    Attributes:
+        length: samples of an epoch.
+        index_at: index of the sample at a position, which counts from 0 over all epochs.
+        problem: why it is not known; None when it is.
+    """
+
+    length: int
+    index_at: Callable[[int], int]
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +86,7 @@ class StageFacts:
         journal_break: line of the journal that does not follow the line before it, None in an unbroken one.
         manifest: of the stage's last checkpoint, None without one.
         on_disk: that checkpoint as read, None without one.
+        planned_order: of the stage's `data:`; None where the script orders its samples.
     """
 
     run_id: str
@@ -84,6 +101,7 @@ class StageFacts:
     journal_break: int | None
     manifest: Manifest | None
     on_disk: OnDisk | None
+    planned_order: PlannedOrder | None = None
 
     @property
     def foreign_optimizer(self) -> bool:
@@ -124,7 +142,29 @@ def _facts(
         ),
         manifest=manifest.find(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
+        planned_order=_planned_order(run, stage),
     )
+
+
+def _planned_order(run: RunDirectory, stage: PlannedStage) -> PlannedOrder | None:
+    if stage.mixture is None or stage.script != BUILT_IN:
+        return None
+    from stepladder.data.lengths import trained_order  # numpy and pyarrow, which only such stages need
+    from stepladder.data.records import is_whole
+    from stepladder.data.samples import DataError
+    from stepladder.data.selection import read_selection
+
+    window = int(stage.args.get("length_window", 0))
+    try:
+        selection = read_selection(run.data(stage.index, stage.name).selection, stores=False)
+    except DataError as error:
+        return PlannedOrder(0, int, str(error).partition("\nhint: ")[0])
+    if selection.key != stage.mixture.key:
+        return PlannedOrder(0, int, f"{selection.path} holds another mixture than the plan's {stage.mixture.name}")
+    if window and not all(is_whole(part.store_path) for part in selection.parts):
+        return None  # the cache was emptied: lengths, and with them the order, are made again by the next `run`
+    entry_at = trained_order(selection, window)
+    return PlannedOrder(selection.length, lambda position: selection.index_of(*entry_at(position)))
 
 
 def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:

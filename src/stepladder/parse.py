@@ -12,9 +12,18 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from stepladder import check_args, check_engines, check_objectives, check_trainable, checks, yaml_source
+from stepladder import (
+    check_args,
+    check_data,
+    check_engines,
+    check_evaluate,
+    check_objectives,
+    check_trainable,
+    checks,
+    yaml_source,
+)
 from stepladder.errors import CurriculumError, Problem
-from stepladder.spec import Curriculum, Evaluate, HandoverSpec, Launcher, Prepare, Stage
+from stepladder.spec import Curriculum, Dataset, DataSpec, Evaluate, HandoverSpec, Launcher, Part, Prepare, Stage, Tiers
 from stepladder.yaml_source import DataPath, Document, Finding, suggestion
 
 #: What pydantic's error types say about what was expected.
@@ -28,6 +37,13 @@ _EXPECTED = {
     "model_type": "a mapping",
     "too_short": "at least one entry",
 }
+#: (error type, key of the limit in its context, words)
+_LIMITS = (
+    ("greater_than_equal", "ge", "at least"),
+    ("less_than_equal", "le", "at most"),
+    ("greater_than", "gt", "more than"),
+    ("less_than", "lt", "less than"),
+)
 _SEE = "docs/curriculum.md describes every field"
 
 
@@ -75,8 +91,10 @@ def load(file: str, overrides: Sequence[str] = ()) -> Loaded:
     Raises CurriculumError only for a file that is no YAML mapping; other mistakes are in what it returns.
     """
     document = yaml_source.read(file)
+    document.include("data")
     refused = document.override(overrides)
-    kinds = (checks, check_args, check_engines, check_trainable, check_objectives)
+    document.include("data")  # `--set data=FILE` names another
+    kinds = (checks, check_args, check_data, check_engines, check_evaluate, check_trainable, check_objectives)
     findings = [finding for kind in kinds for finding in kind.findings(document.data)]
     understood: Curriculum | None
     try:
@@ -104,11 +122,15 @@ def _without_mistakes(data: Mapping[str, Any], error: ValidationError) -> Curric
 
 
 def _drop(data: Any, path: DataPath) -> None:
-    """Remove the key at `path`, or the one above it where the path ends in a list."""
-    keys = [depth for depth, key in enumerate(path) if isinstance(key, str)]
-    for step in path[: keys[-1]]:
-        data = data[step]
-    data.pop(path[keys[-1]], None)
+    """Remove the key at `path`, or the nearest above it: where the path ends in a list, or text stands for parts."""
+    holder, last = data, path[0]
+    for step in path:
+        if isinstance(data, dict):
+            holder, last = data, step
+            data = data.get(step)
+        else:
+            data = data[step] if isinstance(data, list) and isinstance(step, int) else None
+    holder.pop(last, None)
 
 
 def _spec_findings(error: ValidationError) -> Iterator[Finding]:
@@ -146,8 +168,9 @@ def _expected(details: ErrorDetails) -> str:
     context = details.get("ctx", {})
     if details["type"] == "literal_error":
         return str(context["expected"]).replace("'", "`")
-    if details["type"] == "greater_than_equal":
-        return f"at least {context['ge']}"
+    for kind, key, words in _LIMITS:
+        if details["type"] == kind:
+            return f"{words} {context[key]:g}"
     return _EXPECTED.get(details["type"], details["msg"])
 
 
@@ -165,8 +188,13 @@ def _describe(value: Any) -> str:
 
 def _model_at(path: DataPath) -> type[BaseModel]:
     """The model that holds the keys at `path`."""
+    if path[:2] == ("data", "mixtures") or (path[:1] == ("stages",) and path[2:3] == ("data",)):
+        return Part
     kinds: dict[str, type[BaseModel]] = {
         "stages": Stage,
+        "data": DataSpec,
+        "datasets": Dataset,
+        "tiers": Tiers,
         "launcher": Launcher,
         "handover": HandoverSpec,
         "prepare": Prepare,

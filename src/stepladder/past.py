@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stepladder import console, hf_args
+from stepladder.data.mixture import Mixture
 from stepladder.errors import PlanError, Problem
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
@@ -21,9 +22,9 @@ from stepladder.tasks import StageState, stage_state
 from stepladder_worker.contract import ContractError, read_json, write_json
 
 #: What of a finished stage may not change: it is what its checkpoint was made with.
-FROZEN_WHEN_DONE = ("start_step", "end_step", "argv", "curve", "handover", "in_force", "output_dir")
+FROZEN_WHEN_DONE = ("start_step", "end_step", "argv", "curve", "handover", "in_force", "output_dir", "mixture")
 #: What of a stage with a checkpoint of its own may not change: the steps it made so far were made with it.
-FROZEN_WHEN_BEGUN = ("start_step", "curve", "handover", "in_force", "output_dir")
+FROZEN_WHEN_BEGUN = ("start_step", "curve", "handover", "in_force", "output_dir", "mixture")
 #: `status` looks whether the lock is held by taking it for a moment, so one refusal is not the last word.
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 5, 0.1
 
@@ -108,8 +109,15 @@ def _changes(state: StageState, name: str, before: dict[str, Any], now: dict[str
     hint = f"take the change back, or set this stage and what follows aside with `--fresh --stage {name}`"
     data = {f"args.{key}": (before["args"].get(key), now["args"].get(key)) for key in hf_args.DATA_ARGS}
     for key, (old, new) in {**data, **{key: (before.get(key), now.get(key)) for key in keys}}.items():
+        if key == "mixture" and _key(old) == _key(new):
+            continue
         if old != new:
             yield Problem(f"stage {name}", f"{word}; its {key} was {_difference(old, new)}", hint)
+
+
+def _key(mixture: dict[str, Any] | None) -> str | None:
+    """What of a mixture decides which samples come when."""
+    return None if mixture is None else Mixture.from_json(mixture).key
 
 
 def _difference(before: Any, now: Any) -> str:

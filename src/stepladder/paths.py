@@ -37,6 +37,33 @@ class AttemptDirectory:
 
 
 @dataclass(frozen=True)
+class StageDataDirectory:
+    """What one stage trains on, where the curriculum says it with `data:`."""
+
+    root: Path
+
+    @property
+    def selection(self) -> Path:
+        """Parts, rows and order; the built-in trainer reads it."""
+        return self.root / "selection.json"
+
+    @property
+    def export(self) -> Path:
+        """The samples as a LLaVA-style file, alone in its folder, for scripts whose arguments say `{data}`."""
+        return self.root / "export" / "samples.json"
+
+    @property
+    def export_note(self) -> Path:
+        """Which selection the exported file holds; written after it."""
+        return self.root / "export.json"
+
+    @property
+    def left_out(self) -> Path:
+        """Bad samples that `on_bad_sample: skip` left out, one a line."""
+        return self.root / "left_out.jsonl"
+
+
+@dataclass(frozen=True)
 class RunDirectory:
     """Everything a run wrote lies under `root` (the curriculum's `output_dir`) and in the stage directories."""
 
@@ -86,8 +113,20 @@ class RunDirectory:
         return self.root / "attempts" / f"{index}-{stage}"
 
     def evaluation(self, index: int, stage: str) -> Path:
-        """What the `evaluate` command said of a stage, its last JSON line."""
+        """What the evaluation of a stage said, its last JSON line."""
         return self.attempts(index, stage) / "evaluation.json"
+
+    def data(self, index: int, stage: str) -> StageDataDirectory:
+        """What the `data:` of a stage selected."""
+        return StageDataDirectory(self.root / "data" / f"{index}-{stage}")
+
+    def predictions(self, index: int, stage: str) -> Path:
+        """What the model of a stage answered to held-out samples, one JSON line a sample."""
+        return self.attempts(index, stage) / "evaluation_predictions.jsonl"
+
+    def evaluation_data(self, index: int, stage: str) -> StageDataDirectory:
+        """What was selected for the evaluation of a stage."""
+        return StageDataDirectory(self.root / "data" / f"{index}-{stage}-evaluation")
 
     def attempt(self, index: int, stage: str, attempt: int) -> AttemptDirectory:
         return AttemptDirectory(self.attempts(index, stage) / str(attempt))

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from stepladder.data.mixture import Mixture
 from stepladder_worker.contract import Handover
 from stepladder_worker.schedule import Curve
 
-VERSION = 1
+VERSION = 2
 
 _SECRET_ENDINGS = ("_TOKEN", "_KEY", "_SECRET", "PASSWORD")
 HIDDEN = "***"
@@ -64,9 +65,17 @@ class PreparePlan:
 
 @dataclass(frozen=True)
 class EvaluatePlan:
-    """A command that runs after each stage; the fields in `run` are not filled in yet."""
+    """A command that runs after a stage; the fields in `run` are not filled in yet.
 
+    Attributes:
+        what: for people: the data of the built-in evaluation, or the command.
+        run: command and arguments, also of the built-in evaluation.
+        mixture: what is selected for it before; None where it reads a file, or finds its data by itself.
+    """
+
+    what: str
     run: tuple[str, ...]
+    mixture: Mixture | None
 
 
 @dataclass(frozen=True)
@@ -88,6 +97,7 @@ class PlannedStage:
         in_force: stated TrainingArguments that must hold in this stage, by name.
         engine: "deepspeed" or "fsdp" where the arguments bring in one, else None.
         trainable: patterns over parameter names; None leaves it to the script.
+        mixture: what the stage's `data:` says; None where its script finds its data by itself.
         new_objective: the stage trains another objective than the one before.
         args: arguments of the script, curriculum's and stage's together, for the stage's transformers.
         script: path, or `module:NAME`.
@@ -98,6 +108,7 @@ class PlannedStage:
         script_argv: the script's own arguments.
         argv: the command with the worker around the script.
         plain_argv: the command without it.
+        evaluate: what runs after the stage, or None.
         hook: False only observes.
         transformers: version in the stage's interpreter, None where not known.
         sources: where a resolved value comes from, by name.
@@ -119,6 +130,7 @@ class PlannedStage:
     in_force: dict[str, Any]
     engine: str | None
     trainable: tuple[str, ...] | None
+    mixture: Mixture | None
     new_objective: bool
     args: dict[str, Any]
     script: str
@@ -129,6 +141,7 @@ class PlannedStage:
     script_argv: list[str]
     argv: list[str]
     plain_argv: list[str]
+    evaluate: EvaluatePlan | None
     hook: bool
     transformers: str | None
     sources: dict[str, str]
@@ -150,12 +163,22 @@ class PlannedStage:
         values = dict(data) | {
             "changes": tuple(data["changes"]),
             "trainable": None if data["trainable"] is None else tuple(data["trainable"]),
+            "mixture": None if data["mixture"] is None else Mixture.from_json(data["mixture"]),
+            "evaluate": _evaluate_from_json(data["evaluate"]),
             "curve": None if data["curve"] is None else Curve.from_dict(data["curve"]),
             "handover": Handover(**data["handover"]),
             "launcher": Processes(**data["launcher"]),
             "batch": Batch(**data["batch"]),
         }
         return cls(**values)
+
+
+def _evaluate_from_json(data: Mapping[str, Any] | None) -> EvaluatePlan | None:
+    if data is None:
+        return None
+    return EvaluatePlan(
+        data["what"], tuple(data["run"]), None if data["mixture"] is None else Mixture.from_json(data["mixture"])
+    )
 
 
 @dataclass(frozen=True)
@@ -168,7 +191,7 @@ class Plan:
         schedule: "run", "stage" or "script".
         stages: in the order in which they train.
         prepare: commands before the first stage.
-        evaluate: command after each stage, or None.
+        data_cache: folder of the stores of its datasets; None without `data:`.
         warnings: what may go wrong, for people.
     """
 
@@ -177,7 +200,7 @@ class Plan:
     schedule: str
     stages: tuple[PlannedStage, ...]
     prepare: tuple[PreparePlan, ...]
-    evaluate: EvaluatePlan | None
+    data_cache: str | None
     warnings: tuple[str, ...]
 
     def chosen(self, only: str | None) -> tuple[PlannedStage, ...]:
@@ -202,7 +225,6 @@ class Plan:
         values |= {
             "stages": tuple(map(PlannedStage.from_json, data["stages"])),
             "prepare": tuple(PreparePlan(tuple(item["run"]), item["creates"]) for item in data["prepare"]),
-            "evaluate": None if data["evaluate"] is None else EvaluatePlan(tuple(data["evaluate"]["run"])),
             "warnings": tuple(data["warnings"]),
         }
         return cls(**values)

@@ -19,9 +19,9 @@ from stepladder.errors import CurriculumError, PlanError
 from stepladder.interpreters import Interpreter
 from stepladder.parse import Loaded
 from stepladder.plan import Plan, PlannedStage
-from stepladder.resolve import make_plan, module_of, script_of
+from stepladder.resolve import evaluated_mixture, make_plan, module_of, script_of
 from stepladder.spec import Curriculum, Stage
-from stepladder.yaml_source import DataPath, Finding
+from stepladder.yaml_source import DataPath, Finding, suggestion
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".yaml")
 #: Where people keep their own models; `FOLDER/name` could be an id of the hub otherwise.
@@ -86,6 +86,8 @@ class _Preflight:
             yield from self._script(index, script_of(self.curriculum, stage), answer)
             yield from self._json_configs(index, args)
             yield from self._data(index, args)
+            yield from self._evaluation(index)
+        yield from self._datasets()
 
     def _model(self) -> Iterator[Finding]:
         model = self.curriculum.model_name_or_path
@@ -143,6 +145,26 @@ class _Preflight:
                     text = f"`{name}`: nothing at {path}, expected data"
                     hint = self._hint(path, "`prepare` can make what is missing")
                     yield Finding(self._where(index, "args", name), text, hint)
+
+    def _evaluation(self, index: int) -> Iterator[Finding]:
+        """A file that is missing after the stage has trained would be noticed too late."""
+        stage = self.curriculum.stages[index]
+        spec = stage.evaluate if "evaluate" in stage.model_fields_set else self.curriculum.evaluate
+        if spec is None or spec.data is None or evaluated_mixture(self.curriculum, spec) or self._exists(spec.data):
+            return
+        data = self.curriculum.data
+        names = [] if data is None else [*data.datasets, *data.mixtures]
+        hint = self._hint(spec.data, "`prepare` can make what is missing")
+        text = f"`data`: nothing at {spec.data}, expected held-out samples{suggestion(spec.data, names)}"
+        yield Finding(self._where(index, "evaluate", "data"), text, hint)
+
+    def _datasets(self) -> Iterator[Finding]:
+        for name, dataset in (self.curriculum.data.datasets if self.curriculum.data else {}).items():
+            here: DataPath = ("data", "datasets", name)
+            for key, path in (("path", dataset.path), ("scores", dataset.scores)):
+                if path is not None and not self._exists(path):
+                    hint = self._hint(path, "`prepare` can make what is missing")
+                    yield Finding((*here, key), f"`{key}`: nothing at {path}, expected data", hint)
 
     def _hint(self, path: str, otherwise: str | None = None) -> str:
         """What to do about a path with nothing there: it may lie beside the curriculum."""

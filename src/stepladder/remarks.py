@@ -17,7 +17,7 @@ LR_JUMP = 0.1
 def changes(before: PlannedStage, now: PlannedStage) -> tuple[str, ...]:
     """What differs between two stages, one `name old -> new` each."""
     return (
-        *_differences(before.args, now.args),
+        *_differences(_args(before), _args(now)),
         *_differences(hidden(before.env), hidden(now.env)),
         *(f"{name} changed" for name in now.env if is_secret(name) and before.env.get(name) != now.env[name]),
         *_differences(_setting(before), _setting(now)),
@@ -42,11 +42,17 @@ def number(value: float | None) -> str:
     return "?" if value is None else re.sub(r"e([+-])0", r"e\1", f"{value:.3g}")
 
 
+def _args(stage: PlannedStage) -> dict[str, Any]:
+    """The arguments that a person wrote: where a stage's selection lies says nothing."""
+    return {name: value for name, value in stage.args.items() if stage.mixture is None or name != "data"}
+
+
 def _setting(stage: PlannedStage) -> dict[str, Any]:
     return {
         "script": stage.script,
         "python": stage.python,
         "nproc_per_node": stage.launcher.nproc_per_node,
+        "data": None if stage.mixture is None else stage.mixture.name,
         "trainable": None if stage.trainable is None else " ".join(stage.trainable),
     }
 
@@ -76,7 +82,7 @@ def _of_boundary(schedule: str, before: PlannedStage, now: PlannedStage) -> Iter
     where = f"{before.name} -> {now.name} (step {now.start_step})"
     if schedule != "run" and _jumps(before.lr_end, now.lr_start):
         yield f"{where}: the learning rate jumps from {number(before.lr_end)} to {number(now.lr_start)}"
-    if now.handover.data == "continue":
+    if now.handover.data == "continue" and now.mixture is None:
         other = [name for name in hf_args.DATA_ARGS if before.args.get(name) != now.args.get(name)]
         if other:
             yield f"{where}: `data: continue`, but {', '.join(other)} differs: samples of other data are skipped"

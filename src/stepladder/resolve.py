@@ -8,14 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stepladder import checks, hf_args, objectives, paths, remarks
+from stepladder import checks, evaluation_command, hf_args, objectives, paths, remarks
+from stepladder.data import mixture
 from stepladder.plan import Batch, EvaluatePlan, Plan, PlannedStage, PreparePlan, Processes
-from stepladder.spec import Curriculum, Stage
+from stepladder.spec import Curriculum, Evaluate, Part, Stage
 from stepladder_worker.contract import Handover
 from stepladder_worker.schedule import Curve
 
 #: A crash in native code shows where; see docs.python.org/3/library/faulthandler.html and PyTorch's c10 errors.
 BASE_ENV = {"PYTHONFAULTHANDLER": "1", "TORCH_SHOW_CPP_STACKTRACES": "1"}
+
+#: The training script of a curriculum that names none.
+BUILT_IN = Curriculum.model_fields["script"].default
 
 _MODULE = "module:"
 _DEFAULTS = {
@@ -47,7 +51,7 @@ def make_plan(
         schedule=curriculum.schedule,
         stages=tuple(stages),
         prepare=tuple(PreparePlan(tuple(item.run), item.creates) for item in curriculum.prepare),
-        evaluate=None if curriculum.evaluate is None else EvaluatePlan(tuple(curriculum.evaluate.run)),
+        data_cache=None if curriculum.data is None else curriculum.data.cache,
         warnings=remarks.warnings(curriculum.schedule, stages),
     )
 
@@ -83,11 +87,13 @@ def _stage(
 ) -> PlannedStage:
     start = before.end_step if before else 0
     end = start + _steps(stage, start)
-    stated = hf_args.merged(curriculum.args, stage.args)
+    chosen = mixture_of(curriculum, stage, index - 1)
+    script = script_of(curriculum, stage)
+    files = paths.RunDirectory(Path(curriculum.output_dir)).data(index, stage.name)
+    stated = _with_data(hf_args.merged(curriculum.args, stage.args), chosen, script, files)
     args = hf_args.for_version(stated, transformers)
     curve, lr_start, lr_end = _learning_rate(curriculum.schedule, stated, start, end, total)
     processes = _processes(curriculum, stage)
-    script = script_of(curriculum, stage)
     new_objective = before is not None and objectives.change(before.script, script) is not None
     handover = _handover(curriculum, stage, new_objective)
     output_dir = checks.stage_directory(curriculum.stage_dir, curriculum.output_dir, index, stage.name)
@@ -113,6 +119,7 @@ def _stage(
         in_force=_in_force(curriculum.schedule, args),
         engine=hf_args.engine(args),
         trainable=_trainable(curriculum, stage),
+        mixture=chosen,
         new_objective=new_objective,
         args=args,
         script=script,
@@ -123,10 +130,30 @@ def _stage(
         script_argv=script_argv,
         argv=[*_launcher(python, processes, "--standalone"), worker, *_target(script), *script_argv],
         plain_argv=[*_launcher(plain_python, processes), *_target(script), *script_argv],
+        evaluate=_evaluate(curriculum, stage, index, script, args),
         hook=curriculum.hook,
         transformers=transformers,
         sources=_sources(stated, stage),
     )
+
+
+def mixture_of(curriculum: Curriculum, stage: Stage, index: int) -> mixture.Mixture | None:
+    """What the stage with that index (from 0) says with `data:`; None where it does not. Raises MixtureError."""
+    if curriculum.data is None or stage.data is None:
+        return None
+    return mixture.resolve(curriculum.data, stage.data, ("stages", index, "data"))
+
+
+def _with_data(
+    args: dict[str, Any], chosen: mixture.Mixture | None, script: str, files: paths.StageDataDirectory
+) -> dict[str, Any]:
+    """The built-in trainer is told the selection; other scripts get the exported samples where they say `{data}`."""
+    if chosen is None:
+        return args
+    if script == BUILT_IN:
+        return {"data": str(files.selection), **args}
+    values = {"data": str(files.export), "data_dir": str(files.export.parent)}
+    return {name: checks.fill(value, **values) if isinstance(value, str) else value for name, value in args.items()}
 
 
 def _steps(stage: Stage, start: int) -> int:
@@ -178,6 +205,33 @@ def _trainable(curriculum: Curriculum, stage: Stage) -> tuple[str, ...] | None:
     """A stage that writes `trainable:` without a value leaves it to the script, whatever the curriculum says."""
     stated = stage.trainable if "trainable" in stage.model_fields_set else curriculum.trainable
     return None if stated is None else tuple(stated)
+
+
+def _evaluate(
+    curriculum: Curriculum, stage: Stage, index: int, script: str, args: Mapping[str, Any]
+) -> EvaluatePlan | None:
+    """A stage that writes `evaluate:` has its own; the built-in evaluation is a command like any other."""
+    spec = stage.evaluate if "evaluate" in stage.model_fields_set else curriculum.evaluate
+    if spec is None or spec.data is None:
+        return None if spec is None else EvaluatePlan(" ".join(spec.run or ()), tuple(spec.run or ()), None)
+    chosen = evaluated_mixture(curriculum, spec)
+    files = paths.RunDirectory(Path(curriculum.output_dir)).evaluation_data(index, stage.name)
+    # Only of the built-in trainer it is known what the arguments mean.
+    train, depth = (args.get("data"), args.get("use_depth")) if script == BUILT_IN else (None, None)
+    options = {"train_data": train, "use_depth": depth is True, "limit": spec.limit, "batch_size": spec.batch_size}
+    data = str(files.selection) if chosen else spec.data
+    run = evaluation_command.words("{python}", "{model}", data, **options, predictions="{predictions}")
+    return EvaluatePlan(spec.data, tuple(run), chosen)
+
+
+def evaluated_mixture(curriculum: Curriculum, spec: Evaluate) -> mixture.Mixture | None:
+    """What `evaluate: {data: ...}` names of `data:`; None where it is a file."""
+    if curriculum.data is None or spec.data is None:
+        return None
+    try:
+        return mixture.resolve(curriculum.data, [Part(dataset=spec.data)], ("evaluate", "data"))
+    except mixture.MixtureError:
+        return None
 
 
 def _processes(curriculum: Curriculum, stage: Stage) -> Processes:

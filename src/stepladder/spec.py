@@ -14,11 +14,19 @@ from pydantic_core import PydanticCustomError
 
 _STAGE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "1 to 64 letters, digits, `.`, `_` or `-`, not starting with `.`"
+_DATA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_DATA_NAME_RULE = "letters, digits, `.`, `_` or `-`, starting with a letter"
 
 
 def _stage_name(text: str) -> str:
     if not _STAGE_NAME.fullmatch(text):
         raise PydanticCustomError("expected", _NAME_RULE)
+    return text
+
+
+def _data_name(text: str) -> str:
+    if not _DATA_NAME.fullmatch(text):
+        raise PydanticCustomError("expected", _DATA_NAME_RULE)
     return text
 
 
@@ -38,6 +46,9 @@ def _as_text(value: Any) -> Any:
 
 #: The value of an environment variable; `CUDA_VISIBLE_DEVICES: 0` needs no quotes.
 EnvText = Annotated[str, BeforeValidator(_as_text)]
+
+#: Name of a dataset or a mixture, as an expression can hold it.
+DataName = Annotated[str, AfterValidator(_data_name)]
 
 Args = dict[str, JsonValue]
 
@@ -70,6 +81,75 @@ class HandoverSpec(_Model):
     """fresh: the stage's data from its first sample; continue: on from the next sample of the stage before."""
 
 
+class Tiers(_Model):
+    """Cuts a dataset into tiers by quantile: its samples get the column `tier`, 0 for the lowest values."""
+
+    by: Text
+    """A column or an SQL expression over the sample's fields, for example `loss` or `meta.mask_area`."""
+    at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+    """Quantiles, rising, between 0 and 1: `[0.5, 0.8]` makes three tiers."""
+
+
+class Dataset(_Model):
+    """Samples in a file or a folder."""
+
+    path: PathText
+    """A .jsonl, .json, .parquet, .txt or .tar file, or a folder: of .tar files, or saved by `datasets`."""
+    format: Literal["jsonl", "json", "parquet", "txt", "webdataset", "datasets"] | None = None
+    """How to read it; left out, the name says."""
+    scores: PathText | None = None
+    """A Parquet file of `stepladder data score`: columns by sample `id`, for `where`, `order_by` and `tiers`."""
+    tiers: Tiers | None = None
+    """Cuts the dataset into tiers by quantile, as the column `tier`."""
+
+
+class Part(_Model):
+    """Some samples of one dataset."""
+
+    dataset: Text
+    """Name of a dataset; where nothing else is said, also of a mixture, or an expression such as `a + b*3`."""
+    where: Text | None = None
+    """SQL condition over the sample's fields; left out, every sample."""
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    """Share of the samples that `where` leaves, drawn by the seed; the 25 % is part of the 50 %."""
+    count: int | None = Field(default=None, ge=1)
+    """Samples to draw, instead of `fraction`."""
+    weight: float | None = Field(default=None, ge=0)
+    """Share of the positions in relation to the other parts; left out in all, every sample comes equally often."""
+    repeat: int = Field(default=1, ge=1)
+    """How often each sample comes in an epoch of the mixture."""
+    order_by: Text | None = None
+    """Column or SQL expression to order the samples by, easy to hard, instead of shuffling; `desc` turns it round."""
+
+
+def _as_parts(value: Any) -> Any:
+    items = [value] if isinstance(value, str) else value
+    if not isinstance(items, list):
+        return value
+    return [{"dataset": item} if isinstance(item, str) else item for item in items]
+
+
+#: What makes a mixture: text is one part that may be an expression, `a + b*3`.
+Parts = Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)]
+
+
+class DataSpec(_Model):
+    """Datasets and the mixtures made of them; may stand in a file of its own, named as `data: FILE`."""
+
+    datasets: dict[DataName, Dataset] = Field(min_length=1)
+    """By name."""
+    mixtures: dict[DataName, Parts] = Field(default_factory=dict)
+    """By name: a list of parts, or an expression such as `a + b*3`."""
+    evaluation: list[Text] = Field(default_factory=list)
+    """Datasets that no stage may train on; `stepladder data check` looks for leakage."""
+    seed: int = Field(default=0, ge=0)
+    """Of every draw: fractions, counts and the order of the samples."""
+    on_bad_sample: Literal["refuse", "skip"] = "refuse"
+    """refuse: a sample that cannot be used ends the run before it trains; skip: it is left out, counted and listed."""
+    cache: PathText = "~/.cache/stepladder"
+    """Folder of the stores: each dataset's records, converted once and mapped into memory by every process."""
+
+
 class Prepare(_Model):
     """A command that runs once, before the first stage, while `creates` does not exist."""
 
@@ -80,10 +160,16 @@ class Prepare(_Model):
 
 
 class Evaluate(_Model):
-    """A command that runs after each stage; its last line on stdout that is a JSON object is recorded."""
+    """What runs after each stage: the built-in evaluation of `data`, or a command; the result is recorded."""
 
-    run: list[Text] = Field(min_length=1)
-    """Command and arguments, no shell; with {python} {model} {stage_dir} {checkpoint} {name} {index}."""
+    data: PathText | None = None
+    """Held-out samples: a file, or what `data:` knows: a dataset, a mixture, an expression. Either this or `run`."""
+    limit: int | None = Field(default=None, ge=1)
+    """How many samples of `data` to draw, the same ones after every stage; left out, all."""
+    batch_size: int | None = Field(default=None, ge=1)
+    """Samples of `data` answered at once; left out, 8."""
+    run: list[Text] | None = Field(default=None, min_length=1)
+    """A command, no shell; with {python} {model} {stage_dir} {checkpoint} {name} {index} {predictions}."""
 
 
 class Stage(_Model):
@@ -107,8 +193,12 @@ class Stage(_Model):
     """Processes of this stage; what it leaves out is as in the curriculum."""
     handover: HandoverSpec | None = None
     """What this stage takes over from the one before; what it leaves out is as in the curriculum."""
+    data: Parts | None = None
+    """What the stage trains on: a mixture, an expression such as `a + b*3`, or a list of parts."""
     trainable: Patterns | None = None
     """Patterns of the parameters that this stage trains, instead of the curriculum's; null leaves it to the script."""
+    evaluate: Evaluate | None = None
+    """What runs after this stage, instead of the curriculum's; null: nothing."""
 
 
 class Curriculum(_Model):
@@ -138,11 +228,13 @@ class Curriculum(_Model):
     """What every boundary carries besides the weights."""
     trainable: Patterns | None = None
     """Patterns over parameter names: what every stage trains; left out, the script decides."""
+    data: DataSpec | None = None
+    """Datasets and mixtures, or the path of a YAML file that holds them."""
     hook: bool = True
     """false: the worker only observes and changes nothing in the Trainer."""
     prepare: list[Prepare] = Field(default_factory=list)
     """Commands before the first stage, in order."""
     evaluate: Evaluate | None = None
-    """Command after each stage."""
+    """What runs after each stage: the built-in evaluation, or a command."""
     stages: list[Stage] = Field(min_length=1)
     """In the order in which they train."""

@@ -51,6 +51,7 @@ class Document:
         data: dictionaries, lists, text, numbers, booleans and None.
         keys, values: line and column (both from 1) by path.
         overridden: the `--set KEY` that wrote a value, by path.
+        included: the name of the file that holds what is below a key of the top level, by its path.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Document:
     keys: dict[DataPath, tuple[int, int]] = field(default_factory=dict)
     values: dict[DataPath, tuple[int, int]] = field(default_factory=dict)
     overridden: dict[DataPath, str] = field(default_factory=dict)
+    included: dict[DataPath, str] = field(default_factory=dict)
 
     def place(self, path: DataPath, at_key: bool = False) -> str:
         """`file:line:column` of the value at `path` (or of its key), or `--set KEY` where that wrote it."""
@@ -70,11 +72,26 @@ class Document:
                 if below[: len(path)] == path:
                     return f"--set {key}"
         line, column = self._position(path, at_key)
-        return f"{self.name}:{line}:{column}"
+        return f"{self._file(path) or self.name}:{line}:{column}"
+
+    def include(self, key: str) -> None:
+        """Replace the file name under a key of the top level by what that file holds; nothing to do without one.
+
+        Raises CurriculumError as `read` does.
+        """
+        name = self.data.get(key)
+        if not isinstance(name, str):
+            return
+        other = read(str(Path(name).expanduser()), at=self.place((key,)))
+        self.data[key] = other.data
+        self.keys |= {(key, *path): place for path, place in other.keys.items()}
+        self.values |= {(key, *path): place for path, place in other.values.items()}
+        self.included[(key,)] = other.name
+        self.overridden.pop((key,), None)
 
     def problems(self, findings: Iterable[Finding]) -> list[Problem]:
-        """The findings with their places, in the order of the file."""
-        ordered = sorted(findings, key=lambda finding: self._position(finding.path, finding.at_key))
+        """The findings with their places, in the order of the file, those of files it includes last."""
+        ordered = sorted(findings, key=lambda f: (self._file(f.path) or "", *self._position(f.path, f.at_key)))
         return [Problem(self.place(f.path, f.at_key), f.text, f.hint) for f in ordered]
 
     def override(self, assignments: Iterable[str]) -> list[Problem]:
@@ -89,6 +106,9 @@ class Document:
             except _RefusedError as refused:
                 problems.append(Problem(f"--set {key.strip()}", refused.text, refused.hint))
         return problems
+
+    def _file(self, path: DataPath) -> str | None:
+        return self.included.get(path[:1])
 
     def _position(self, path: DataPath, at_key: bool) -> tuple[int, int]:
         if at_key and path in self.keys:
@@ -122,8 +142,8 @@ class _RefusedError(Exception):
         self.text, self.hint = text, hint
 
 
-def read(file: str) -> Document:
-    """Read a YAML file whose top level is a mapping.
+def read(file: str, at: str | None = None) -> Document:
+    """Read a YAML file whose top level is a mapping; `at` is the place that names it, where another file does.
 
     Raises CurriculumError, with every problem that can be seen without understanding the content: a missing or
     unreadable file, syntax, a key written twice, tags of other programs.
@@ -131,7 +151,8 @@ def read(file: str) -> Document:
     try:
         text = Path(file).read_text("utf-8")
     except (OSError, ValueError) as error:
-        raise CurriculumError([_unreadable(file, error)]) from None
+        problem = _unreadable(file, error)
+        raise CurriculumError([problem if at is None else Problem(at, str(problem), problem.hint)]) from None
     try:
         node = _yaml().compose(text)
     except YAMLError as error:

@@ -6,23 +6,19 @@ The task: point at an object in image B as ``[(x, y)]``, both in [0, 1] of the i
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-#: x and y in [0, 1] of image B, from its top left.
-Point = tuple[float, float]
+from stepladder.data.answers import NOT_VISIBLE, Point, inside, read_answer
 
-NOT_VISIBLE = "NOT_VISIBLE"
-
-#: A point, NOT_VISIBLE, or None for text that is neither.
+#: A point inside the image, NOT_VISIBLE, or None for text that is neither.
 Answer = Point | str | None
 
 #: Distances within which a point counts as found, in units of the image's sides.
 THRESHOLDS = (0.02, 0.05, 0.10)
 
-_NUMBER = r"(\d+(?:\.\d+)?)"
-_POINT = re.compile(rf"\[\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\]")
+#: Tier of the samples whose object can be seen, and of the others where the sample does not name one.
+POSITIVES, NEGATIVES = "positives", "negatives"
 
 
 @dataclass(frozen=True)
@@ -33,23 +29,51 @@ class Outcome:
         truth: the right answer, a point (a positive) or NOT_VISIBLE (a negative).
         predicted: the model's answer.
         on_mask: whether the predicted answer is a point on the object's mask; None where the sample has no mask.
+        neg_type: the tier of a negative as the sample names it, None where it does not.
     """
 
     truth: Answer
     predicted: Answer
     on_mask: bool | None = None
+    neg_type: str | None = None
+
+    @property
+    def tier(self) -> str:
+        """Positives, or the kind of negative."""
+        return POSITIVES if isinstance(self.truth, tuple) else self.neg_type or NEGATIVES
+
+    @property
+    def distance(self) -> float:
+        """Between the true and the predicted point, in units of the image's sides; infinite when either is none."""
+        if isinstance(self.truth, tuple) and isinstance(self.predicted, tuple):
+            return math.dist(self.truth, self.predicted)
+        return math.inf
+
+    @property
+    def right(self) -> bool:
+        """NOT_VISIBLE where that is true, or a point within the largest of the distances."""
+        if self.truth == NOT_VISIBLE:
+            return self.predicted == NOT_VISIBLE
+        return self.distance <= THRESHOLDS[-1]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A metric.
+
+    Attributes:
+        value: None where there is nothing to measure.
+        samples: how many samples it rests on.
+    """
+
+    value: float | None
+    samples: int
 
 
 def parse_answer(text: str) -> Answer:
     """The answer a text gives, with nothing but blanks around it; None when it has no valid format."""
-    text = text.strip()
-    if text == NOT_VISIBLE:
-        return NOT_VISIBLE
-    match = _POINT.fullmatch(text)
-    if match is None:
-        return None
-    x, y = float(match[1]), float(match[2])
-    return (x, y) if x <= 1 and y <= 1 else None
+    answer = read_answer(text)
+    return None if isinstance(answer, tuple) and not inside(answer) else answer
 
 
 def format_answer(answer: Answer) -> str:
@@ -57,16 +81,8 @@ def format_answer(answer: Answer) -> str:
     return f"[({answer[0]:.3f}, {answer[1]:.3f})]" if isinstance(answer, tuple) else str(answer)
 
 
-def mean_point(answers: Sequence[Answer]) -> Point | None:
-    """The mean of the points among the answers; None when there are none."""
-    points = [answer for answer in answers if isinstance(answer, tuple)]
-    if not points:
-        return None
-    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
-
-
-def metrics(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
-    """The figures by name; None where the outcomes hold nothing to measure.
+def metrics(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
+    """The figures by name.
 
     - ``not_visible_accuracy``: share of all samples where NOT_VISIBLE was answered exactly when it is right; text
       without a valid format is wrong.
@@ -80,28 +96,25 @@ def metrics(outcomes: Sequence[Outcome]) -> dict[str, float | None]:
     - ``score``: share of all samples answered right: NOT_VISIBLE, or a point within 0.10.
     """
     positives = [outcome for outcome in outcomes if isinstance(outcome.truth, tuple)]
-    distances = [_distance(outcome) for outcome in positives]
+    distances = [outcome.distance for outcome in positives]
     found = [distance for distance in distances if math.isfinite(distance)]
     points = [outcome.predicted for outcome in outcomes if isinstance(outcome.predicted, tuple)]
     masked = [outcome.on_mask for outcome in positives if outcome.on_mask is not None]
-    refusals = [_refusal(outcome) for outcome in outcomes]
-    right = [_right(outcome) for outcome in outcomes]
     return {
-        "not_visible_accuracy": _share(refusals),
+        "not_visible_accuracy": _share([_refusal(outcome) for outcome in outcomes]),
         "valid_format": _share([outcome.predicted is not None for outcome in outcomes]),
-        "mean_l2": sum(found) / len(found) if found else None,
+        "mean_l2": _ratio(sum(found), len(found)),
         **{f"success_{limit:.2f}": _share([distance <= limit for distance in distances]) for limit in THRESHOLDS},
         "hit_mask": _share(masked),
-        "distinct_points": len(set(points)) / len(points) if points else None,
-        "score": _share(right),
+        "distinct_points": _ratio(len(set(points)), len(points)),
+        "score": _share([outcome.right for outcome in outcomes]),
     }
 
 
-def _distance(outcome: Outcome) -> float:
-    """Between the true and the predicted point; infinite when either is none."""
-    if isinstance(outcome.truth, tuple) and isinstance(outcome.predicted, tuple):
-        return math.dist(outcome.truth, outcome.predicted)
-    return math.inf
+def tiers(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
+    """Share of the samples answered right by tier: positives first, then the kinds of negatives by name."""
+    names = sorted({outcome.tier for outcome in outcomes}, key=lambda name: (name != POSITIVES, name))
+    return {name: _share([outcome.right for outcome in outcomes if outcome.tier == name]) for name in names}
 
 
 def _refusal(outcome: Outcome) -> bool:
@@ -110,11 +123,9 @@ def _refusal(outcome: Outcome) -> bool:
     return (outcome.predicted == NOT_VISIBLE) == (outcome.truth == NOT_VISIBLE)
 
 
-def _right(outcome: Outcome) -> bool:
-    if outcome.truth == NOT_VISIBLE:
-        return outcome.predicted == NOT_VISIBLE
-    return _distance(outcome) <= THRESHOLDS[-1]
+def _share(facts: Sequence[bool]) -> Figure:
+    return _ratio(sum(facts), len(facts))
 
 
-def _share(facts: Sequence[bool]) -> float | None:
-    return sum(facts) / len(facts) if facts else None
+def _ratio(amount: float, samples: int) -> Figure:
+    return Figure(amount / samples if samples else None, samples)

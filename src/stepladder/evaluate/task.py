@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
 
-from stepladder.evaluate.metrics import NOT_VISIBLE, Answer, Outcome, Point, mean_point, metrics, parse_answer
-from stepladder.trainer.samples import DataError, Sample, read_samples
+from stepladder.data.answers import EXPECTED, Point
+from stepladder.data.samples import DataError, Sample, read_samples
+from stepladder.data.selection import FILE, Selection, read_selection
+from stepladder.evaluate.metrics import Answer, Outcome, parse_answer
+from stepladder.evaluate.selected import drawn_positions
+from stepladder_worker.order import EpochOrder
+
+#: Of a selection `limit` is drawn from this many times as many samples: more than that is not read to draw a few.
+_LOOKED_AT = 20
+
+_OTHER_TASK = "hint: evaluate on samples of the pointing task"
 
 
 @dataclass(frozen=True)
@@ -21,54 +32,84 @@ class Task:
     mask: Path | None
 
 
-def read_tasks(path: Path) -> list[Task]:
-    """The samples of a data file as tasks; mask paths (`meta.mask_b`) are relative to the file's folder.
+def read_tasks(path: Path, limit: int | None = None) -> list[Task]:
+    """The samples of a data file or a selection as tasks, in their order.
+
+    Args:
+        path: a data file, or a selection's folder or `selection.json`. Masks (`meta.mask_b`) are relative to the
+            folder that images are relative to.
+        limit: how many to draw of more; None takes all.
 
     Raises:
-        DataError: see `read_samples`; also an answer that is neither a point nor NOT_VISIBLE, or a missing mask.
+        DataError: see `read_samples` and `read_selection`; also an answer that is neither a point nor NOT_VISIBLE, a
+            sample without images, or a missing mask.
     """
-    return [_task(sample, path.parent) for sample in read_samples(path)]
+    if path.name == FILE or path.is_dir():
+        samples = _of_selection(read_selection(path), limit)
+    else:
+        samples = ((sample, path.parent) for sample in read_samples(path))
+    return drawn([_task(sample, folder) for sample, folder in samples], limit)
+
+
+def drawn(tasks: list[Task], limit: int | None) -> list[Task]:
+    """`limit` of the tasks, in their own order: of each tier its share, and the same ones every time.
+
+    A smaller draw is part of a larger one.
+    """
+    if limit is None or limit >= len(tasks):
+        return tasks
+    tiers = [outcome(task, None).tier for task in tasks]
+    sizes, before = Counter(tiers), Counter[str]()
+    turns = []
+    for place in EpochOrder(0, "evaluation", len(tasks), 0):
+        tier = tiers[place]
+        # The k-th of n of a tier comes after (k + 1/2) / n of all: so every tier is spread evenly over the draw.
+        turns.append(((before[tier] + 0.5) / sizes[tier], place))
+        before[tier] += 1
+    return [tasks[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
 
 
 def outcome(task: Task, predicted: Answer) -> Outcome:
     """What an answer to a task is worth; reads the mask where there is one and a point to look up."""
-    if task.mask is None:
-        return Outcome(task.truth, predicted)
-    return Outcome(task.truth, predicted, isinstance(predicted, tuple) and on_mask(task.mask, predicted))
+    neg_type = task.sample.meta.get("neg_type")
+    hit = None if task.mask is None else isinstance(predicted, tuple) and on_mask(task.mask, predicted)
+    return Outcome(task.truth, predicted, hit, neg_type if isinstance(neg_type, str) else None)
 
 
 def on_mask(mask: Path, point: Point) -> bool:
     """Whether the pixel at `point` is set; x is counted in [0, width - 1], y in [0, height - 1], as in the data."""
-    with Image.open(mask) as image:
-        x, y = round(point[0] * (image.width - 1)), round(point[1] * (image.height - 1))
-        return bool(image.convert("L").getpixel((x, y)))
+    image = _grey(mask)
+    x, y = round(point[0] * (image.width - 1)), round(point[1] * (image.height - 1))
+    return bool(image.getpixel((x, y)))
 
 
-def constant_baseline(tasks: Sequence[Task], train: Path | None) -> tuple[Answer, dict[str, float | None]]:
-    """The constant answer with the higher score, and its metrics: always NOT_VISIBLE, or always one point.
+@lru_cache(maxsize=1)  # a baseline asks for many points of one mask after the other
+def _grey(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as image:
+            return image.convert("L")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise DataError(f"mask {path} cannot be decoded: {error}\nhint: write the mask anew") from None
 
-    The point is the mean of the true points in the training file; without one, NOT_VISIBLE is the only candidate.
-    """
-    candidates: list[Answer] = [NOT_VISIBLE]
-    point = None if train is None else mean_point([_task(sample, train.parent).truth for sample in read_samples(train)])
-    if point is not None:
-        candidates.append(point)
-    scored = [(answer, metrics([outcome(task, answer) for task in tasks])) for answer in candidates]
-    return max(scored, key=lambda pair: pair[1]["score"] or 0.0)
+
+def _of_selection(selection: Selection, limit: int | None) -> Iterator[tuple[Sample, Path]]:
+    """(sample, folder of its relative names) of an epoch, or of what a limited draw looks at."""
+    most = selection.length if limit is None else limit * _LOOKED_AT
+    for position in drawn_positions(selection, most):
+        part, row = selection.at(position)
+        yield part.store.sample(row), part.store.folder
 
 
 def _task(sample: Sample, folder: Path) -> Task:
     completion = sample.columns.get("completion")
-    if not isinstance(completion, list):
-        raise DataError(f"sample {sample.id} is no conversation\nhint: evaluation needs questions about images")
-    truth = parse_answer(completion[-1]["content"])
+    if not isinstance(completion, list) or not (sample.images or sample.embedded):
+        raise DataError(f"sample {sample.id} asks nothing about images\n{_OTHER_TASK}")
+    text = completion[-1]["content"]
+    truth = parse_answer(text)
     if truth is None:
-        raise DataError(
-            f"sample {sample.id}: expected the answer [(x, y)] in [0, 1] or {NOT_VISIBLE}, found "
-            f"{completion[-1]['content']!r}\nhint: evaluate on samples of the pointing task"
-        )
+        raise DataError(f"sample {sample.id}: expected the answer {EXPECTED}, found {text!r}\n{_OTHER_TASK}")
     name = sample.meta.get("mask_b")
-    mask = folder / name if name and isinstance(truth, tuple) else None
+    mask = folder / name if isinstance(name, str) and name and isinstance(truth, tuple) else None
     if mask is not None and not mask.is_file():
         raise DataError(f"sample {sample.id}: mask {mask} not found\nhint: meta.mask_b is relative to the data file")
     return Task(sample, truth, mask)

@@ -78,7 +78,7 @@ def derive(curriculum: Curriculum, stage: Stage, folder: Path, hook: bool) -> Cu
     """
     args = hf_args.merged(curriculum.args, stage.args)
     args = hf_args.merged(args, {name: value for name, value in _QUIET.items() if name in args})
-    own: dict[str, Any] = {"until_step": None, "handover": None, "args": {}}
+    own: dict[str, Any] = {"until_step": None, "handover": None, "evaluate": None, "args": {}}
     first = stage.model_copy(update=own | {"name": FIRST, "steps": FIRST_STEPS})
     changed = {change.name: change.now for change in changes(curriculum, stage)}
     second = first.model_copy(update={"name": SECOND, "steps": SECOND_STEPS, "args": changed})

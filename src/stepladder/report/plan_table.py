@@ -24,8 +24,8 @@ def _heading(plan: Plan) -> RenderableType:
         table.add_row("script", script)
     for command in plan.prepare:
         table.add_row("prepare", " ".join(command.run))
-    if plan.evaluate is not None:
-        table.add_row("evaluate", " ".join(plan.evaluate.run))
+    for what in dict.fromkeys(stage.evaluate.what for stage in plan.stages if stage.evaluate is not None):
+        table.add_row("evaluate", what)
     return Group(f"{plan.name}: {len(plan.stages)} stages, {total} steps, schedule {plan.schedule}", table)
 
 
@@ -83,5 +83,7 @@ def _start(plan: Plan, stage: PlannedStage) -> str:
 
 def _data(stage: PlannedStage) -> str:
     named = [str(stage.args[name]) for name in hf_args.DATA_ARGS if name in stage.args]
+    if stage.mixture is not None:
+        named = [stage.mixture.name]
     how = "goes on" if stage.data_start_step != stage.start_step else "from its first sample"
     return f"{', '.join(named) or 'that of the script'}, {how}"

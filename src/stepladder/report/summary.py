@@ -55,21 +55,32 @@ def details(verdicts: list[StageVerdict]) -> RenderableType:
 
 def metrics(evaluations: list[tuple[str, dict[str, Any]]]) -> RenderableType | None:
     """Task metrics of every evaluated stage beside the baseline of the last; None without any."""
-    rows = [(name, found["metrics"]) for name, found in evaluations if isinstance(found.get("metrics"), dict)]
-    if not rows:
+    columns = {name: _figures(found) for name, found in evaluations if isinstance(found.get("metrics"), dict)}
+    if not columns:
         return None
-    baseline = evaluations[-1][1].get("baseline")
+    last = list(columns)[-1]
+    baseline = dict(evaluations)[last].get("baseline")
+    shown = [key for key, value in columns[last].items() if isinstance(value, (int, float)) or value is None]
+    if isinstance(baseline, dict):
+        columns["best baseline"] = _figures({"metrics": baseline, "tiers": baseline.get("tiers")})
     table = Table(box=box.SIMPLE_HEAD, title="held-out samples", title_justify="left")
     table.add_column("metric")
-    for name, _ in rows:
+    for name in columns:
         table.add_column(name, justify="right")
-    if isinstance(baseline, dict):
-        table.add_column("constant answer", justify="right")
-    for key, value in rows[-1][1].items():
-        if isinstance(value, (int, float)) or value is None:
-            cells = [_number(found.get(key)) for _, found in rows]
-            table.add_row(key, *cells, *([_number(baseline.get(key))] if isinstance(baseline, dict) else []))
+    for key in shown:
+        table.add_row(key, *(_number(figures.get(key)) for figures in columns.values()))
     return table
+
+
+def _figures(found: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of a result, and of the built-in evaluation the share of samples answered right by tier."""
+    tiers = found.get("tiers")
+    right = {
+        f"right, of {_number(tier.get('n'))} {name}": tier.get("accuracy")
+        for name, tier in (tiers.items() if isinstance(tiers, dict) else ())
+        if isinstance(tier, dict)
+    }
+    return {**found["metrics"], **right}
 
 
 def status(stages: list[StageStatus]) -> RenderableType:

@@ -7,17 +7,27 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from stepladder.trainer.arguments import ScriptArguments, TrainerConfig, parse
-from stepladder.trainer.dataset import image_sizes, load_dataset
+from stepladder.data.samples import DataError
+from stepladder.trainer.arguments import ArgumentsError, ScriptArguments, TrainerConfig, parse
+from stepladder.trainer.dataset import image_sizes
+from stepladder.trainer.loading import TrainingData, load_evaluation, load_training
+from stepladder.trainer.messages import said
 from stepladder.trainer.model import describe_trained, load_model
 from stepladder.trainer.sft import OrderedSFTTrainer
-from stepladder.trainer.tiles import describe_grids
+from stepladder.trainer.tiles import TilesError, describe_grids
 
 log = logging.getLogger("stepladder.trainer")
 
 
 def main() -> None:
-    """Train as the command line says."""
+    """Train as the command line says; input that cannot be used ends the script with what it said, and no traceback."""
+    try:
+        _train()
+    except (ArgumentsError, DataError, TilesError) as error:
+        sys.exit(f"error: {said(error)}")
+
+
+def _train() -> None:
     script, config = parse()
     _log_on_main_process(config)
 
@@ -26,17 +36,16 @@ def main() -> None:
 
     log.info("trains: %s", describe_trained(model))
 
-    train, evaluation = _load_data(script, config)
-    log.info("data: %s, %s samples", script.data, f"{len(train):,}")
-    _log_tiles(script, processor, train)
+    data, evaluation = _load_data(script, config)
+    log.info("data: %s, %s samples", script.data, f"{data.length:,}")
+    _log_tiles(script, processor, data)
 
     trainer = OrderedSFTTrainer(
         model=model,
         args=config,
-        train_dataset=train,
+        data=data,
         eval_dataset=evaluation,
         processing_class=processor,
-        data_name=Path(script.data).stem,
     )
     trainer.train(resume_from_checkpoint=config.resume_from_checkpoint)
     log.info("trained: to step %d", trainer.state.global_step)
@@ -57,17 +66,18 @@ def _leave_group(trainer: OrderedSFTTrainer) -> None:
     trainer.end()
 
 
-def _load_data(script: ScriptArguments, config: TrainerConfig) -> tuple[Any, Any]:
-    keep_messages = config.assistant_only_loss
-    train = load_dataset(Path(script.data), keep_messages)
-    evaluation = None if script.eval_data is None else load_dataset(Path(script.eval_data), keep_messages)
-    return train, evaluation
+def _load_data(script: ScriptArguments, config: TrainerConfig) -> tuple[TrainingData, Any]:
+    seed = config.seed if config.data_seed is None else config.data_seed
+    options = {"keep_messages": config.assistant_only_loss, "use_depth": script.use_depth}
+    data = load_training(Path(script.data), seed=seed, length_window=script.length_window, **options)
+    return data, load_evaluation(None if script.eval_data is None else Path(script.eval_data), **options)
 
 
-def _log_tiles(script: ScriptArguments, processor: Any, train: Any) -> None:
+def _log_tiles(script: ScriptArguments, processor: Any, data: TrainingData) -> None:
     if script.max_tiles is not None:
-        grids = describe_grids(processor.image_processor, image_sizes(train, 0))
-        log.info("tiles: at most %d an image; the first sample's: %s", script.max_tiles, grids or "no images")
+        grids = describe_grids(processor.image_processor, image_sizes(data.dataset, data.order(0)))
+        shared = " together" if script.share_tiles else " an image"
+        log.info("tiles: at most %d%s; the first sample's: %s", script.max_tiles, shared, grids or "no images")
 
 
 def _log_on_main_process(config: TrainerConfig) -> None:

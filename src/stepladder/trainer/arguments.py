@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from transformers.utils import is_torch_bf16_gpu_available
 from trl import SFTConfig, TrlParser
 
+from stepladder_worker.windows import CHUNK
+
 
 class ArgumentsError(ValueError):
     """The arguments contradict each other or this script; the message ends with a hint."""
@@ -18,12 +20,31 @@ class ScriptArguments:
     """Arguments beside SFTConfig's."""
 
     model_name_or_path: str = field(metadata={"help": "Folder or hub name of the model to start from."})
-    data: str = field(metadata={"help": "Training samples: a .jsonl, .json or .txt file, see docs/data.md."})
+    data: str = field(
+        metadata={"help": "Training samples: a .jsonl, .json or .txt file, or a selection.json; see docs/data.md."}
+    )
     eval_data: str | None = field(default=None, metadata={"help": "Samples for eval_strategy, in the same formats."})
     max_tiles: int | None = field(
         default=None,
         metadata={"help": "Tiles an image may be cut into at most, rows x columns, without the thumbnail."},
     )
+    share_tiles: bool = field(
+        default=False, metadata={"help": "max_tiles is for all images of a sample together, at least 1 each."}
+    )
+    use_depth: bool = field(
+        default=False, metadata={"help": "A sample's depth maps are further images, after all of its images."}
+    )
+    length_window: int = field(
+        default=0,
+        metadata={"help": f"Samples within which similar lengths come together, a multiple of {CHUNK}; 0: none do."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.length_window < 0 or self.length_window % CHUNK:
+            raise ArgumentsError(
+                f"length_window is {self.length_window}, expected a multiple of {CHUNK}, or 0 for none\n"
+                f"hint: {max(1, round(self.length_window / CHUNK)) * CHUNK} is the nearest"
+            )
 
 
 @dataclass

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from stepladder.trainer.samples import DataError
+from stepladder.data.samples import DataError
 
 #: Label of a token that is not trained.
 UNTRAINED = -100
@@ -57,9 +57,28 @@ class CheckedCollator:
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> Mapping[str, Tensor]:
         names = [example["id"] for example in examples]
+        _check_uniform(examples)
         batch = self._collate([{key: value for key, value in e.items() if key != "id"} for e in examples])
         tokens = batch["attention_mask"].sum(dim=1).tolist()
         trained = (batch["labels"] != UNTRAINED).sum(dim=1).tolist()
         for name, length, answer in zip(names, tokens, trained, strict=True):
             check_sample(name, length, answer, self._limit)
         return batch
+
+
+def _check_uniform(examples: Sequence[Mapping[str, Any]]) -> None:
+    """TRL takes the format of a batch's first sample for that of all."""
+    formats = {example["id"]: format_of(example) for example in examples}
+    (first, expected), *others = formats.items()
+    for name, found in others:
+        if found != expected:
+            raise DataError(
+                f"a batch mixes formats: sample {first} has {expected}, sample {name} has {found}\n"
+                "hint: write all datasets with images in one format"
+            )
+
+
+def format_of(columns: Mapping[str, Any]) -> str:
+    """What TRL tells formats apart by, for messages: "prompt (list) + completion (list)"."""
+    shown = {name: value for name, value in columns.items() if name not in ("id", "images")}
+    return " + ".join(f"{name} ({type(value).__name__})" for name, value in shown.items())

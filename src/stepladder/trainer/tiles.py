@@ -1,7 +1,8 @@
 """`max_tiles`: how many tiles an image may be cut into, translated to the model family's own knob.
 
 `max_tiles` holds for each image by itself: it gets the largest grid of its family with rows x columns <= max_tiles.
-The thumbnail that families add to a grid of several tiles is not counted.
+Shared, it is what all images of a sample have together: each gets an equal part, the first ones one tile more where it
+does not divide, and none less than one. The thumbnail that families add to a grid of several tiles is not counted.
 """
 
 from __future__ import annotations
@@ -27,17 +28,32 @@ def recorded_max_tiles(processor: Any) -> int | None:
     return getattr(processor.image_processor, "max_tiles", None)
 
 
-def limit_tiles(processor: Any, model_type: str, max_tiles: int | None) -> None:
+def recorded_share_tiles(processor: Any) -> bool:
+    """Whether a processor was saved with a limit that the images of a sample share."""
+    return bool(getattr(processor.image_processor, "share_tiles", False))
+
+
+def limit_tiles(processor: Any, model_type: str, max_tiles: int | None, share: bool = False) -> None:
     """Make a processor cut every image into at most `max_tiles` tiles; None leaves its own `size` in force.
 
     The processor's `size` stays as it is, so a later stage that loads it does not inherit this one's limit;
-    `max_tiles` is saved beside it as a record of what the model was trained with.
+    `max_tiles` and `share_tiles` are saved beside it as a record of what the model was trained with.
+
+    Args:
+        processor: of a model for images and text, or a tokenizer.
+        model_type: of the model's configuration.
+        max_tiles: tiles of an image, or with `share` of all images of a sample together.
+        share: see `shares`.
 
     Raises:
-        TilesError: a family that is not known here, a limit below 1, or a processor that does not split.
+        TilesError: a family that is not known here, a limit below 1, a processor that does not split, or nothing to
+            share.
     """
     if max_tiles is None:
-        vars(getattr(processor, "image_processor", processor)).pop("max_tiles", None)
+        if share:
+            raise TilesError("share_tiles given without max_tiles\nhint: say max_tiles, which the images are to share")
+        for record in ("max_tiles", "share_tiles"):
+            vars(getattr(processor, "image_processor", processor)).pop(record, None)
         return
     if model_type not in LONGEST_EDGE_FAMILIES:
         raise TilesError(
@@ -56,24 +72,38 @@ def limit_tiles(processor: Any, model_type: str, max_tiles: int | None) -> None:
     plain: Any = type(image_processor)
     image_processor.__class__ = _limited(plain)
     image_processor.max_tiles = max_tiles
+    image_processor.share_tiles = share
 
 
-def grid(image_processor: Any, height: int, width: int) -> tuple[int, int]:
-    """Rows and columns that an Idefics3-like processor cuts an image of `height` x `width` pixels into."""
-    if isinstance(image_processor, _PerImage):
-        edge = _longest_edge(image_processor, height, width, image_processor.max_tiles)
+def shares(max_tiles: int, images: int) -> list[int]:
+    """Tiles of each of a sample's images that share `max_tiles`: 8 for 3 images are 3, 3 and 2; at least 1 each."""
+    each, more = divmod(max_tiles, max(images, 1))
+    return [max(1, each + (number < more)) for number in range(images)]
+
+
+def grids(image_processor: Any, sizes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Rows and columns that an Idefics3-like processor cuts each image of one sample into.
+
+    Args:
+        image_processor: as `limit_tiles` left it.
+        sizes: (width, height) in pixels of the sample's images.
+    """
+    if isinstance(image_processor, _Limited):
+        edges = image_processor.edges([(height, width) for width, height in sizes])
     else:
-        edge = int(image_processor.size["longest_edge"])
-    return _rows_columns(image_processor, height, width, edge)
+        edges = [int(image_processor.size["longest_edge"])] * len(sizes)
+    return [
+        _rows_columns(image_processor, height, width, edge) for (width, height), edge in zip(sizes, edges, strict=True)
+    ]
 
 
 def describe_grids(image_processor: Any, sizes: Sequence[tuple[int, int]]) -> str:
-    """The tiles in use as one phrase, "2x3 of 320x180", for images of these (width, height) in pixels."""
-    phrases = []
-    for width, height in dict.fromkeys(sizes):
-        rows, columns = grid(image_processor, height, width)
-        phrases.append(f"{rows}x{columns} of {width}x{height}")
-    return ", ".join(phrases)
+    """The tiles in use as one phrase, "2x3 of 320x180", for one sample's images of these (width, height) in pixels."""
+    phrases = [
+        f"{rows}x{columns} of {width}x{height}"
+        for (width, height), (rows, columns) in zip(sizes, grids(image_processor, sizes), strict=True)
+    ]
+    return ", ".join(dict.fromkeys(phrases))
 
 
 def _longest_edge(image_processor: Any, height: int, width: int, max_tiles: int) -> int:
@@ -95,16 +125,33 @@ def _rows_columns(image_processor: Any, height: int, width: int, longest_edge: i
     return max(1, rows), max(1, columns)
 
 
-class _PerImage:
+class _Limited:
     """Scales each image to the longest edge that its own shape allows, where the plain class has one for all."""
 
     max_tiles: int
+    share_tiles: bool
 
-    def resize(self, image: Any, size: Any, *args: Any, **kwargs: Any) -> Any:
-        if size.longest_edge:
-            height, width = image.shape[-2:]
-            size = type(size)(longest_edge=_longest_edge(self, height, width, self.max_tiles))
-        return super().resize(image, size, *args, **kwargs)  # type: ignore[misc]
+    def edges(self, shapes: Sequence[tuple[int, int]]) -> list[int]:
+        """The longest edge in pixels for each of a sample's images of (height, width) pixels."""
+        limits = shares(self.max_tiles, len(shapes)) if self.share_tiles else [self.max_tiles] * len(shapes)
+        return [
+            _longest_edge(self, height, width, limit) for (height, width), limit in zip(shapes, limits, strict=True)
+        ]
+
+    def _preprocess(self, images: Any, *, do_resize: bool, size: Any, resample: Any, **options: Any) -> Any:
+        if do_resize and size.longest_edge:
+            images = [self._scaled(of_sample, type(size), resample) for of_sample in images]
+            do_resize = False
+        return super()._preprocess(  # type: ignore[misc]
+            images, do_resize=do_resize, size=size, resample=resample, **options
+        )
+
+    def _scaled(self: Any, images: Sequence[Any], size: Any, resample: Any) -> list[Any]:
+        edges = self.edges([tuple(image.shape[-2:]) for image in images])
+        return [
+            self.resize(image, size=size(longest_edge=edge), resample=resample)
+            for image, edge in zip(images, edges, strict=True)
+        ]
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class is made at run time and cannot be found by name, as data loader workers that are spawned need.
@@ -114,7 +161,7 @@ class _PerImage:
 @cache
 def _limited(base: Any) -> Any:
     # The name is the base's: it is what the processor's configuration file names when it is saved.
-    return base if issubclass(base, _PerImage) else type(base.__name__, (_PerImage, base), {})
+    return base if issubclass(base, _Limited) else type(base.__name__, (_Limited, base), {})
 
 
 def _restore(base: Any) -> Any:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepladder.facts import StageFacts
+from stepladder.facts import PlannedOrder, StageFacts
 from stepladder.verify.verdict import Check
 
 _BATCH_ARGUMENTS = {"per_device_train_batch_size": "per_device", "gradient_accumulation_steps": "accumulation"}
@@ -46,6 +46,7 @@ def data_position(facts: StageFacts) -> Check:
             lengths = f"{facts.segments[0].evidence['data']['length']} and {data['length']}"
             return Check("data_position", False, f"attempts of one stage had data of {lengths} samples")
         problem = _start_problem(segment.evidence, _expected(facts, index))
+        problem = problem or _order_problem(segment.evidence, facts.planned_order)
         if problem:
             return Check("data_position", False, problem)
         for astray in (data["astray"], *(rank["astray"] for rank in segment.evidence["ranks"])):
@@ -145,6 +146,27 @@ def _start_problem(evidence: Mapping[str, Any], expected: Mapping[str, Any]) -> 
     drawn = data["first_batches"][0]["samples"]
     if any(left != right for left, right in zip(following or (), drawn, strict=False)):
         return f"started with samples {drawn}, in the order before the checkpoint {following} come next"
+    return None
+
+
+def _order_problem(evidence: Mapping[str, Any], planned: PlannedOrder | None) -> str | None:
+    """The first samples that every process drew against the order of the stage's mixture."""
+    if planned is None or planned.problem is not None:
+        return None if planned is None else planned.problem
+    data, size = evidence["data"], int(evidence["batch"]["per_device"])
+    if data["length"] != planned.length:
+        return f"{data['length']} samples an epoch, the mixture has {planned.length}"
+    for rank in evidence["ranks"]:
+        epoch, before = int(rank["epoch"]), 0
+        for batch in rank["first_batches"]:
+            epoch, before = epoch + (batch["position"] < before), batch["position"]
+            if before + data["span"] > planned.length:
+                continue  # the last micro-batches of an epoch may be filled up with its first samples
+            first = epoch * planned.length + before + rank["rank"] * size
+            expected = [planned.index_at(first + offset) for offset in range(size)]
+            if batch["samples"] != expected:
+                where = f"at epoch {epoch}, sample {before}, rank {rank['rank']}"
+                return f"drew samples {batch['samples']} {where}; the mixture has {expected} there"
     return None
 
 

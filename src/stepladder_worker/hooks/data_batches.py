@@ -1,8 +1,9 @@
 """The batch sampler around the script's own: it records what is drawn, and starts a pass at any sample.
 
-Skipping draws indices and loads nothing. Positions count samples of the global order of an epoch, over all processes:
-accelerate hands consecutive batches of that order to consecutive ranks, so that one micro-batch of every rank takes
-`span` consecutive samples, whatever the number of processes.
+Skipping draws indices and loads nothing, and a sampler with `starting_at` draws none of them either (see
+`_RestOfSampler`). Positions count samples of the global order of an epoch, over all processes: accelerate hands
+consecutive batches of that order to consecutive ranks, so that one micro-batch of every rank takes `span` consecutive
+samples, whatever the number of processes.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def record(loader: Any, at_once: int, enforcing: bool) -> RecordedBatches | None
     states = LoadingStates(_inner(batches), watch(base)) if enforcing else None
     # torch draws for its workers ahead of the loop, and accelerate's loader fetches one batch ahead.
     ahead = type(loader).__module__.startswith("accelerate.") + base.num_workers * (base.prefetch_factor or 0)
-    recorded = RecordedBatches(batches, len(loader.dataset), at_once, ahead, states)
+    recorded = RecordedBatches(batches, _epoch_length(loader, batches), at_once, ahead, states)
     # A DataLoader forbids a new batch sampler because its batch_size would then be wrong. Ours changes neither
     # the batches nor their size.
     object.__setattr__(base, "batch_sampler", recorded)
@@ -48,7 +49,7 @@ class RecordedBatches:
 
     Attributes:
         batches: the script's batch sampler, or accelerate's part of it for this rank.
-        length: samples of the data set.
+        length: samples of an epoch.
         per_epoch: micro-batches of this process in a whole epoch.
         span: samples of the global order that one micro-batch of every process takes.
         ahead: micro-batches that are drawn and not yet trained when a step is done, but at the end of a pass.
@@ -67,7 +68,7 @@ class RecordedBatches:
         self._epoch = self._next_epoch = 0
         self._told_epoch: int | None = None
         self._placed = False
-        self._skip = self._again = 0
+        self._begin = self._skip = self._again = 0
         self.begins_within = False
         self._rest: _RestOfSampler | None = None
         self._before = self._trained = 0
@@ -113,21 +114,19 @@ class RecordedBatches:
 
         Raises BoundaryError where a sampler of another kind cannot begin within one of its batches.
         """
-        whole, part = divmod(samples, self.span)
         self._next_epoch, self._placed, self.begins_within = epoch, True, samples > 0
-        self._skip = 0 if part else whole
-        if self._rest is not None or part:
-            self._rest_of_sampler().skip = samples if part else 0
+        self._begin_after(samples)
         return self.left
 
     def draw_again(self, batches: int) -> None:
         """The next pass begins so many micro-batches earlier, which are fetched but not trained again."""
-        self._skip, self._again = self._skip - batches, batches
+        self._begin_after(self._begin - batches * self.span)
+        self._again = batches
 
     def skip_asked(self, batches: int) -> None:
         """The loop asks to skip micro-batches: as it says, unless the position is planned in samples."""
         if not self._placed:
-            self._skip = batches
+            self._begin_after(batches * self.span)
 
     def set_epoch(self, epoch: int) -> None:
         """The loop says which epoch comes next."""
@@ -182,17 +181,29 @@ class RecordedBatches:
     def _begin_pass(self) -> tuple[int, int]:
         """Returns the batches to leave out, and how many after them are trained already."""
         skip, again = self._skip, self._again
-        self._pass_length = self.left
-        self._before = (0 if self._rest is None else self._rest.skip) or skip * self.span
+        self._pass_length, self._before = self.left, self._begin
         self._epoch = self._next_epoch if self._told_epoch is None else self._told_epoch
         self._next_epoch = self._epoch + 1
         if self._trained:  # a pass of which nothing was trained was only looked at
             self._astray += self._fetched - self._trained - self.left_out
-        self._skip = self._again = self._trained = self._fetched = 0
+        self._begin = self._skip = self._again = self._trained = self._fetched = 0
         self._drawn_out = False
         self._drawn.clear()
         self.shows_rest = False
         return skip, again
+
+    def _begin_after(self, samples: int) -> None:
+        """Let the next pass leave out so many samples: in whole batches that are dropped, or within the sampler."""
+        self._begin = samples
+        if samples % self.span or (samples and _seeks(_inner(self.batches))):
+            # accelerate fills up the last micro-batches of an epoch with its first ones, so those are drawn anyway.
+            first = self.span if self.length >= self.span else 0
+            self._rest_of_sampler().leave_out(first, samples)
+            self._skip = int(first > 0)
+        else:
+            if self._rest is not None:
+                self._rest.leave_out(0, 0)
+            self._skip = samples // self.span
 
     def _rest_of_sampler(self) -> _RestOfSampler:
         if self._rest is None:
@@ -216,23 +227,48 @@ class RecordedBatches:
 
 
 class _RestOfSampler:
-    """A sampler whose next iteration leaves out its first `skip` samples."""
+    """A sampler whose next iteration yields some samples of the epoch's beginning, and then those from a place on.
+
+    A sampler that can begin anywhere says so by a method `starting_at(place)`: an iterator over the samples of its
+    epoch from that place on, which counts from 0. The `len()` of such a sampler is taken for the samples of an epoch.
+    """
 
     def __init__(self, sampler: Any) -> None:
         self.sampler = sampler
-        self.skip = 0
+        self._first = self._place = 0
+
+    def leave_out(self, first: int, place: int) -> None:
+        """Yield `first` samples of the beginning, then those from `place` on; all with (0, 0)."""
+        self._first, self._place = first, place
 
     def __iter__(self) -> Iterator[int]:
-        skip, self.skip = self.skip, 0
-        return itertools.islice(self.sampler, skip, None)
+        first, place = self._first, self._place
+        self._first = self._place = 0
+        if hasattr(self.sampler, "starting_at"):
+            beginning = itertools.islice(iter(self.sampler), first)
+            return itertools.chain(beginning, self.sampler.starting_at(place))
+        walked = iter(self.sampler)
+        drawn = list(itertools.islice(walked, first))
+        return itertools.chain(drawn, drawn[place:], itertools.islice(walked, max(0, place - first), None))
 
     def __len__(self) -> int:
-        return len(self.sampler) - self.skip
+        return self._first + len(self.sampler) - self._place
 
     def __getattr__(self, name: str) -> Any:
         if name == "sampler":
             raise AttributeError(name)
         return getattr(self.sampler, name)
+
+
+def _epoch_length(loader: Any, batches: Any) -> int:
+    """Samples of an epoch: those of the data set, unless the sampler draws from it as it says (see _RestOfSampler)."""
+    inner = _inner(batches)
+    return len(inner.sampler if _seeks(inner) else loader.dataset)
+
+
+def _seeks(inner: Any) -> bool:
+    """Whether the script's batch sampler is torch's around a sampler that can begin anywhere."""
+    return isinstance(inner, BatchSampler) and hasattr(getattr(inner, "sampler", None), "starting_at")
 
 
 def _inner(batches: Any) -> Any:

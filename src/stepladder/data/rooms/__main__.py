@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stepladder import console
+from stepladder.data.build.points import POINT_RULES
 from stepladder.data.rooms.build import build
-from stepladder.data.rooms.points import POINT_RULES
 from stepladder.data.rooms.settings import RoomsError, Settings
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-import numpy as np
-import numpy.typing as npt
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Ints: TypeAlias = npt.NDArray[np.int64]
-Bytes: TypeAlias = npt.NDArray[np.uint8]
-Mask: TypeAlias = npt.NDArray[np.bool_]
+from stepladder.data.build.arrays import Bytes as Bytes
+from stepladder.data.build.arrays import Floats as Floats
+from stepladder.data.build.arrays import Ints as Ints
+from stepladder.data.build.arrays import Mask as Mask
 
 #: A position or direction in the room, metres: x and y along the floor, z up.
 Vector: TypeAlias = tuple[float, float, float]

@@ -12,16 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from stepladder.data.build.pairs import Pair
+from stepladder.data.build.scene import Scene
+from stepladder.data.build.settings import Settings as Survey
+from stepladder.data.build.survey import survey_scene
 from stepladder.data.rooms import samples
 from stepladder.data.rooms.layout import write_scene
-from stepladder.data.rooms.pairs import Pair, eval_pairs, training_pairs
+from stepladder.data.rooms.pairs import eval_pairs, training_pairs
 from stepladder.data.rooms.settings import RoomsError, Settings
 
 #: Describes the data set; written last.
 DESCRIPTION = "dataset.json"
 
 #: Raised whenever the same settings give other files.
-VERSION = 1
+VERSION = 2
 
 
 def build(out: Path, settings: Settings) -> tuple[dict[str, Any], bool]:
@@ -54,8 +58,8 @@ def build(out: Path, settings: Settings) -> tuple[dict[str, Any], bool]:
 
 def _write(root: Path, settings: Settings) -> dict[str, Any]:
     first_eval = settings.scenes - settings.eval_scenes
-    train = [write_scene(root, "train", index, settings) for index in range(first_eval)]
-    held_out = [write_scene(root, "eval", index, settings) for index in range(first_eval, settings.scenes)]
+    train = [_make_scene(root, "train", index, settings) for index in range(first_eval)]
+    held_out = [_make_scene(root, "eval", index, settings) for index in range(first_eval, settings.scenes)]
     rng = np.random.default_rng([settings.seed, settings.scenes])
     pairs = _shuffled(training_pairs(train, rng), rng)
     evaluation = _shuffled(eval_pairs(held_out, rng), rng)
@@ -69,6 +73,13 @@ def _write(root: Path, settings: Settings) -> dict[str, Any]:
     }
     (root / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     return description
+
+
+def _make_scene(root: Path, split: str, index: int, settings: Settings) -> Scene:
+    """Render a scene into its folder, and read it as `stepladder data build` reads any layout."""
+    folder = write_scene(root, split, index, settings)
+    scene, _ = survey_scene(root, folder, Survey(point_rule=settings.point_rule, depth=True, seed=settings.seed))
+    return scene
 
 
 def _existing(out: Path, settings: Settings) -> dict[str, Any] | None:

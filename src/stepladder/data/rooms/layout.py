@@ -2,20 +2,23 @@
 
 `{split}/{scene}/uid_{uid}/` holds up to five views of one object. Besides the reference's files each view has a
 `_marked.png`, the original with the object outlined. `{split}/{scene}/other/` holds the frames of the scene that are
-among no object's views; hard negatives need them.
+among no object's views; hard negatives need them, and `visibility.json`, which knows what each frame shows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from stepladder.data.rooms import images, points
+from stepladder.data.build import marking, points
+from stepladder.data.build.visibility import Sight, Visibility, write_visibility
+from stepladder.data.rooms import images
 from stepladder.data.rooms.arrays import Mask
 from stepladder.data.rooms.camera import Camera
 from stepladder.data.rooms.render import Shot, render, render_without
@@ -26,56 +29,11 @@ VIEWS = 5  # of one object, at most
 _MIN_VIEWS = 2
 _MIN_SHARE = 0.004  # of the image that an object fills where it counts as visible
 
+#: A frame whose optical axis passes an object at less than this angle looks towards it: the camera's half field of
+#: view and 20 degrees.
+TOWARDS = math.radians(52.5)
+
 Png = tuple[bytes, bytes]  # of a frame: RGB and depth, encoded once for all its copies
-
-
-@dataclass(frozen=True)
-class View:
-    """One of an object's views; paths are relative to the data set's root.
-
-    Attributes:
-        area: pixels of the object's mask.
-        point: x and y in [0, 1] of the point that stands for the object.
-    """
-
-    original: str
-    marked: str
-    depth: str
-    mask: str
-    area: int
-    point: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """What one camera of a scene sees; paths are relative to the data set's root.
-
-    Attributes:
-        labels: labels of all objects with at least one pixel.
-        bearings: uid of each object without any pixel -> angle in radians between the optical axis and the object.
-    """
-
-    original: str
-    depth: str
-    labels: frozenset[str]
-    bearings: dict[int, float]
-
-
-@dataclass(frozen=True)
-class SceneRecord:
-    """What was written of one scene.
-
-    Attributes:
-        labels: uid -> label, of the objects that samples may ask for.
-        views: uid -> frame id -> view, for the same objects.
-        frames: frame id -> frame, for all cameras.
-    """
-
-    scene_id: str
-    split: str
-    labels: dict[int, str]
-    views: dict[int, dict[str, View]]
-    frames: dict[str, Frame]
 
 
 @dataclass(frozen=True)
@@ -89,28 +47,27 @@ class _Footage:
     encoded: dict[str, Png]
 
 
-def write_scene(root: Path, split: str, index: int, settings: Settings) -> SceneRecord:
-    """Draw, render and write scene number `index` (its own seed) below `root`/`split`."""
+def write_scene(root: Path, split: str, index: int, settings: Settings) -> str:
+    """Draw, render and write scene number `index` (its own seed); returns its folder, `split`/`scene`."""
     scene_id = hashlib.sha256(f"rooms {settings.seed} {index}".encode()).hexdigest()[:10]
+    folder = f"{split}/{scene_id}"
     footage = _film(scene_id, np.random.default_rng([settings.seed, index]), settings)
-    labels: dict[int, str] = {}
-    views: dict[int, dict[str, View]] = {}
+    listed: set[str] = set()
     for item in footage.scene.items:
-        rng = np.random.default_rng([settings.seed, index, item.uid])
-        chosen = _choose_frames(item, footage, rng)
+        chosen = _choose_frames(item, footage, np.random.default_rng([settings.seed, index, item.uid]))
         if chosen:
-            name = f"{split}/{scene_id}/uid_{item.uid}"
-            labels[item.uid] = item.label
-            views[item.uid] = _write_object(root, name, item, footage, chosen, settings.point_rule, rng)
-    frames = _write_frames(root, f"{split}/{scene_id}/other", footage, views)
-    return SceneRecord(scene_id, split, labels, views, frames)
+            _write_object(root / folder / f"uid_{item.uid}", item, footage, chosen)
+            listed.update(chosen)
+    others = _write_others(root, folder, footage, listed)
+    write_visibility(root, folder, _visibility(footage, others))
+    return folder
 
 
 def _film(scene_id: str, rng: np.random.Generator, settings: Settings) -> _Footage:
     scene = make_scene(rng)
     cameras = {f"{index * 10:06d}": camera for index, camera in enumerate(make_cameras(rng, scene))}
     shots = {frame: render(scene, camera, settings.width, settings.height) for frame, camera in cameras.items()}
-    encoded = {frame: (images.encode_rgb(shot.rgb), images.encode_depth(shot.depth)) for frame, shot in shots.items()}
+    encoded = {frame: (marking.encode_png(shot.rgb), images.encode_depth(shot.depth)) for frame, shot in shots.items()}
     return _Footage(scene_id, scene, cameras, shots, encoded)
 
 
@@ -122,42 +79,29 @@ def _choose_frames(item: Item, footage: _Footage, rng: np.random.Generator) -> l
     return sorted(rng.permutation(good)[:VIEWS].tolist())
 
 
-def _write_object(
-    root: Path, name: str, item: Item, footage: _Footage, frames: list[str], rule: str, rng: np.random.Generator
-) -> dict[str, View]:
-    """Write an object's views and their description into its folder, `root`/`name`; returns the views by frame id."""
-    folder = root / name
+def _write_object(folder: Path, item: Item, footage: _Footage, frames: list[str]) -> None:
+    """Write an object's views and their description into its folder."""
     folder.mkdir(parents=True)
-    views, rows = {}, []
+    rows = []
     for rank, frame in enumerate(frames, 1):
         stem, mask = f"{rank:02d}_{frame}", footage.shots[frame].mask(item.uid)
         _write_images(folder, stem, item, footage, frame, mask)
-        height, width = mask.shape
-        views[frame] = View(
-            original=f"{name}/{stem}_original.png",
-            marked=f"{name}/{stem}_marked.png",
-            depth=f"{name}/{stem}_depth.png",
-            mask=f"{name}/{stem}_mask.png",
-            area=int(mask.sum()),
-            point=points.normalize(*points.find_point(mask, rule, rng), width, height),
-        )
         rows.append(_describe(footage.scene_id, item, frame, stem, mask))
     (folder / f"{footage.scene_id}_uid_{item.uid}_five_frames.json").write_text(json.dumps(rows, indent=1) + "\n")
-    return views
 
 
 def _write_images(folder: Path, stem: str, item: Item, footage: _Footage, frame: str, mask: Mask) -> None:
     shot = footage.shots[frame]
     original, depth = footage.encoded[frame]
     inpainted = render_without(footage.scene, footage.cameras[frame], shot, item.uid)
-    wide = images.dilate(mask, max(2, round(len(mask) / 30)))
+    wide = marking.dilate(mask, max(2, round(len(mask) / 30)))
     files = {
         "original": original,
         "depth": depth,
-        "inpainted": images.encode_rgb(inpainted.rgb),
+        "inpainted": marking.encode_png(inpainted.rgb),
         "mask": images.encode_mask(mask),
         "mask_dialated": images.encode_mask(wide),  # spelled so in the reference layout
-        "marked": images.encode_rgb(images.mark(shot.rgb, mask)),
+        "marked": marking.encode_png(marking.mark(shot.rgb, mask)),
     }
     for name, data in files.items():
         (folder / f"{stem}_{name}.png").write_bytes(data)
@@ -187,21 +131,28 @@ def _describe(scene_id: str, item: Item, frame: str, stem: str, mask: Mask) -> d
     }
 
 
-def _write_frames(root: Path, other: str, footage: _Footage, views: dict[int, dict[str, View]]) -> dict[str, Frame]:
-    """Name each frame's files: those of the first object that has it among its views, else new ones below `other`."""
+def _write_others(root: Path, folder: str, footage: _Footage, listed: set[str]) -> dict[str, tuple[str, str]]:
+    """Write the frames that are no object's view below `other`; returns original and depth by frame id."""
+    others = {}
+    for frame, pictures in footage.encoded.items():
+        if frame in listed:
+            continue
+        paths = f"{folder}/other/{frame}_original.png", f"{folder}/other/{frame}_depth.png"
+        for path, data in zip(paths, pictures, strict=True):
+            (root / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / path).write_bytes(data)
+        others[frame] = paths
+    return others
+
+
+def _visibility(footage: _Footage, others: dict[str, tuple[str, str]]) -> Visibility:
+    """Which objects each frame shows, and towards which of those that it does not show it looks."""
     frames = {}
     for frame, shot in footage.shots.items():
-        view = next((found[frame] for found in views.values() if frame in found), None)
-        if view is not None:
-            original, depth = view.original, view.depth
-        else:
-            original, depth = f"{other}/{frame}_original.png", f"{other}/{frame}_depth.png"
-            (root / other).mkdir(parents=True, exist_ok=True)
-            for path, data in zip((original, depth), footage.encoded[frame], strict=True):
-                (root / path).write_bytes(data)
-        seen = set(np.unique(shot.uids).tolist())
-        labels = frozenset(item.label for item in footage.scene.items if item.uid in seen)
-        absent = [item for item in footage.scene.items if item.uid not in seen]
-        bearings = {item.uid: footage.cameras[frame].bearing(item.center) for item in absent}
-        frames[frame] = Frame(original, depth, labels, bearings)
-    return frames
+        uids, counts = np.unique(shot.uids, return_counts=True)
+        pixels = {uid: count for uid, count in zip(uids.tolist(), counts.tolist(), strict=True) if uid}
+        camera = footage.cameras[frame]
+        absent = [item for item in footage.scene.items if item.uid not in pixels]
+        towards = frozenset(item.uid for item in absent if camera.bearing(item.center) < TOWARDS)
+        frames[frame] = Sight(pixels, towards, *others.get(frame, ()))
+    return Visibility({item.uid: item.label for item in footage.scene.items}, frames)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepladder.data.rooms.points import POINT_RULES
+from stepladder.data.build.points import POINT_RULES
 from stepladder.errors import StepladderError
 
 

@@ -35,12 +35,16 @@ class Sample:
             {"text"}. Turns are {"role", "content"} with text as content.
         images: image files (absolute), in order.
         meta: the file's own facts about the sample; {} where it has none.
+        depth: depth maps of the images (absolute); looked at only where they are trained on.
+        embedded: contents of the image files, where the data hold them; `images` is then ().
     """
 
     id: str
     columns: dict[str, Any]
     images: tuple[str, ...]
     meta: Mapping[str, Any]
+    depth: tuple[str, ...] = ()
+    embedded: tuple[bytes, ...] = ()
 
 
 def read_samples(path: Path, keep_messages: bool = False) -> list[Sample]:
@@ -58,7 +62,7 @@ def read_samples(path: Path, keep_messages: bool = False) -> list[Sample]:
     problems: list[str] = []
     for number, (where, record) in enumerate(_records(path)):
         try:
-            samples.append(_sample(record, path, number, keep_messages))
+            samples.append(sample_of(record, path.parent, f"{path.name}:{number}", keep_messages))
         except DataError as error:
             problems.append(f"{where}: {error}")
     if problems:
@@ -71,8 +75,37 @@ def read_samples(path: Path, keep_messages: bool = False) -> list[Sample]:
     return samples
 
 
+def sample_of(
+    record: Any, folder: Path, name: str, keep_messages: bool = False, embedded: Sequence[bytes] | None = None
+) -> Sample:
+    """One record of a data file as a sample.
+
+    Args:
+        record: the parsed JSON object.
+        folder: where its relative image paths start.
+        name: the sample's id where the record has none.
+        keep_messages: see `read_samples`.
+        embedded: contents of its image files, for data that hold them; None: the record names files.
+
+    Raises:
+        DataError: the record cannot be used, or an image file is missing.
+    """
+    if not isinstance(record, dict):
+        found = f"not JSON: {record}" if isinstance(record, json.JSONDecodeError) else type(record).__name__
+        raise DataError(f"expected a JSON object, found {found}")
+    images = _images(record, folder) if embedded is None else ()
+    return Sample(
+        id=str(record.get("id", name)),
+        columns=_columns(record, len(images if embedded is None else embedded), keep_messages),
+        images=images,
+        meta=record.get("meta") or {},
+        depth=_depth(record.get("depth"), folder),
+        embedded=tuple(embedded or ()),
+    )
+
+
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(where, record) pairs; an unreadable line is a record that `_sample` refuses."""
+    """(where, record) pairs; an unreadable line is a record that `sample_of` refuses."""
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -102,29 +135,26 @@ def _parsed(text: str) -> Any:
         return error
 
 
-def _sample(record: Any, path: Path, number: int, keep_messages: bool) -> Sample:
-    if not isinstance(record, dict):
-        found = f"not JSON: {record}" if isinstance(record, json.JSONDecodeError) else type(record).__name__
-        raise DataError(f"expected a JSON object, found {found}")
-    images = _images(record, path.parent)
-    return Sample(
-        id=str(record.get("id", f"{path.name}:{number}")),
-        columns=_columns(record, len(images), keep_messages),
-        images=images,
-        meta=record.get("meta") or {},
-    )
-
-
 def _images(record: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
     found = record.get("images", record.get("image")) or []
     names = [found] if isinstance(found, str) else found
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+    if not _are_names(names):
         raise DataError(f"expected image paths, found {found!r}")
     paths = [folder.absolute() / name for name in names]
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         raise DataError(f"image file not found: {', '.join(missing)}")
     return tuple(str(path) for path in paths)
+
+
+def _depth(found: Any, folder: Path) -> tuple[str, ...]:
+    """Paths of depth maps; () for anything else, which matters only where depth is trained on."""
+    names = [found] if isinstance(found, str) else found
+    return tuple(str(folder.absolute() / name) for name in names) if _are_names(names) else ()
+
+
+def _are_names(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(name, str) for name in found)
 
 
 def _columns(record: Mapping[str, Any], images: int, keep_messages: bool) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Checks of a stage's data before it trains."""

@@ -1,0 +1,79 @@
+"""A stage's data made ready before its processes start: selected, exported where its script wants a file, recorded."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stepladder import console
+from stepladder.data.stages import StageData, data_of
+from stepladder.errors import PlanError, Problem
+from stepladder.journal import Journal
+from stepladder.plan import Plan, PlannedStage
+from stepladder_worker.contract import ContractError, read_json, write_json
+
+if TYPE_CHECKING:
+    from stepladder.data.selection import Selection
+
+
+def make_ready(plan: Plan, stage: PlannedStage, begun: bool, journal: Journal | None) -> None:
+    """Select what the stage's `data:` says; nothing to do for a stage whose script finds its data by itself.
+
+    Args:
+        begun: the stage has a checkpoint, so it must go on with the very samples it began with.
+        journal: where it is recorded; None for a stage that is started by hand.
+
+    Raises PlanError for data that cannot be used, and for data that changed since the stage began.
+    """
+    data = data_of(plan, stage)
+    if data is None:
+        return
+    before = _fingerprint(data.files.selection)
+    if begun and before is not None:
+        _require_unchanged(data, before)
+    selection = data.selection()
+    exported = _export(data, selection)
+    if selection.fingerprint == before and not exported:
+        return
+    facts = {"mixture": selection.mixture, "fingerprint": selection.fingerprint, "samples": selection.length}
+    if journal is not None:
+        journal.append("selected", stage=stage.name, **facts, left_out=selection.left_out)
+    console.note(f"data of stage {stage.name}: {selection.mixture}, {selection.length:,} samples an epoch")
+    if selection.left_out:
+        console.warn(f"stage {stage.name}: {selection.left_out} bad samples are left out: {data.files.left_out}")
+
+
+def _fingerprint(selection: Path) -> str | None:
+    try:
+        return str(read_json(selection)["fingerprint"])
+    except (ContractError, KeyError):
+        return None
+
+
+def _require_unchanged(data: StageData, before: str) -> None:
+    """Select beside the selection that the stage trained on, so that a difference does not write over it."""
+    again = data.out.with_name(f".{data.out.name}.{os.getpid()}")
+    try:
+        found = data.selected_in(again).fingerprint
+    finally:
+        shutil.rmtree(again, ignore_errors=True)
+    if found != before:
+        text = f"has begun, and its data ({data.mixture.name}) are not those it began with"
+        hint = f"put the files back as they were, or set the stage aside with `--fresh --stage {data.stage.name}`"
+        raise PlanError([Problem(f"stage {data.stage.name}", text, hint)])
+
+
+def _export(data: StageData, selection: Selection) -> bool:
+    """Write the samples as a file where an argument of the script names it; returns whether it was written now."""
+    out = data.files.export
+    wanted = any(name in word for word in data.stage.script_argv for name in (str(out), str(out.parent)))
+    note = data.files.export_note
+    if not wanted or _fingerprint(note) == selection.fingerprint:
+        return False
+    from stepladder.data.export import export
+
+    count = export(selection, out, placeholders=False)
+    write_json(note, {"fingerprint": selection.fingerprint, "samples": count})
+    return True

@@ -1,0 +1,51 @@
+"""What a verb is given, opened: a curriculum file as a plan, a run by its directory or its curriculum."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from stepladder import console
+from stepladder.errors import CurriculumError, PlanError, Problem
+from stepladder.parse import load
+from stepladder.paths import RunDirectory
+from stepladder.plan import Plan, PlannedStage
+from stepladder.preflight import checked_plan, hub_models
+from stepladder.status import plan_of
+from stepladder.yaml_source import suggestion
+
+
+def open_run(run: str) -> tuple[RunDirectory, Plan]:
+    """A run by its directory or by its curriculum file. Raises PlanError when there is none.
+
+    The paths of a plan start at the folder it was run from. That folder is found again from the run's own place, so
+    a run can be looked at from anywhere, also when the whole folder was moved or copied.
+    """
+    if Path(run).is_file():
+        run = load(run, ()).curriculum.output_dir
+    resolved = plan_of(RunDirectory(Path(run)))
+    place, own = Path(run).resolve(), Path(resolved.output_dir)
+    if place.parts[-len(own.parts) :] != own.parts:
+        text = f"this run was made as {own}, so its stages are not to be found from here"
+        raise PlanError([Problem(run, text, f"move it back to a folder {own}")])
+    os.chdir(Path(*place.parts[: -len(own.parts)]) if not own.is_absolute() else Path.cwd())
+    return RunDirectory(own), resolved
+
+
+def load_plan(
+    file: str, overrides: list[str] | None, look_at_files: bool, fresh: bool = False, only: str | None = None
+) -> Plan:
+    """Curriculum file to plan. Raises CurriculumError or PlanError with every problem."""
+    resolved = checked_plan(load(file, overrides or ()), look_at_files, fresh, only)
+    for model in hub_models(resolved) if look_at_files else []:
+        console.note(f"model {model} is taken for an id of the Hugging Face hub: not looked for")
+    return resolved
+
+
+def stage_named(resolved: Plan, name: str) -> PlannedStage:
+    """Raises CurriculumError, with the name that was meant, when there is no such stage."""
+    for stage in resolved.stages:
+        if stage.name == name:
+            return stage
+    known = suggestion(name, [stage.name for stage in resolved.stages])
+    raise CurriculumError([Problem("--stage", f"no stage `{name}`{known}")])
