@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from pointing_data import write_pointing_data
 from selecting import mixture, part
 from stepladder.data.select import make_selection
+from stepladder.data.sources.batch import SourceError
 from stepladder.data.store import BadSamplesError, open_store
 from stepladder.data.usable import Look, unusable
 
@@ -74,3 +76,21 @@ def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
     assert np.load(note).tolist() == [1, 1, 1, 0, *[1] * 8]
     several = unusable(store, rows, tmp_path / "c", Look(reader="messages"), decoded=False)
     assert several == []
+
+
+def test_images_elsewhere_are_named_by_their_folder(tmp_path: Path) -> None:
+    """A link out of the dataset's folder is refused; where the images are is for the curriculum to say."""
+    path = pairs(tmp_path / "disk")
+    moved = tmp_path / "d/pairs.jsonl"
+    moved.parent.mkdir()
+    path.rename(moved)
+    for image in (tmp_path / "disk").glob("*.png"):
+        (moved.parent / image.name).symlink_to(image)
+    with pytest.raises(BadSamplesError, match="leaves the dataset's folder"):
+        make_selection(mixture(part(moved)), tmp_path / "c", tmp_path / "s", ANSWER)
+    told = part(moved)
+    there = replace(told, source=replace(told.source, image_folder=str(tmp_path / "disk")))
+    assert make_selection(mixture(there), tmp_path / "c", tmp_path / "s", ANSWER).length == 12
+    nowhere = replace(told, source=replace(told.source, image_folder=str(tmp_path / "nowhere")))
+    with pytest.raises(SourceError, match="is no folder"):
+        make_selection(mixture(nowhere), tmp_path / "c", tmp_path / "s", ANSWER)

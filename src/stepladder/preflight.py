@@ -161,7 +161,9 @@ class _Preflight:
     def _datasets(self) -> Iterator[Finding]:
         for name, dataset in (self.curriculum.data.datasets if self.curriculum.data else {}).items():
             here: DataPath = ("data", "datasets", name)
-            for key, path in (("path", dataset.path), ("scores", dataset.scores)):
+            for key, path in (
+                *(("path", dataset.path), ("scores", dataset.scores), ("image_folder", dataset.image_folder)),
+            ):
                 if path is not None and not self._exists(path):
                     hint = self._hint(path, "`prepare` can make what is missing")
                     yield Finding((*here, key), f"`{key}`: nothing at {path}, expected data", hint)

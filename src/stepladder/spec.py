@@ -97,6 +97,8 @@ class Dataset(_Model):
     """A .jsonl, .json, .parquet, .txt or .tar file, or a folder: of .tar files, or saved by `datasets`."""
     format: Literal["jsonl", "json", "parquet", "txt", "webdataset", "datasets"] | None = None
     """How to read it; left out, the name says."""
+    image_folder: PathText | None = None
+    """Folder that the names of images start at and may not leave; left out, the one that holds the file."""
     scores: PathText | None = None
     """A Parquet file of `stepladder data score`: columns by sample `id`, for `where`, `order_by` and `tiers`."""
     tiers: Tiers | None = None

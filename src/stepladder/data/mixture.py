@@ -45,6 +45,7 @@ class Source:
     format: str | None
     scores: str | None
     tiers: Tiers | None
+    image_folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,4 +185,4 @@ def source(data: DataSpec, name: str) -> Source:
     """The dataset of a name, which must be there."""
     written = data.datasets[name]
     tiers = None if written.tiers is None else Tiers(written.tiers.by, tuple(written.tiers.at))
-    return Source(name, written.path, written.format, written.scores, tiers)
+    return Source(name, written.path, written.format, written.scores, tiers, written.image_folder)

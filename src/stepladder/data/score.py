@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -100,7 +100,7 @@ def _measure(source: Source, cache: Path, by: str, out: Path, model: str, stage:
     if stage is None:
         hint = "give the curriculum a stage with `data:` and the built-in trainer"
         raise PlanError([Problem(f"--by {by}", "no stage says how samples are made into tokens", hint)])
-    whole = Part(Source(source.name, source.path, source.format, None, None), None, None, None, None, 1, None)
+    whole = Part(replace(source, scores=None, tiers=None), None, None, None, None, 1, None)
     with tempfile.TemporaryDirectory(prefix="stepladder-score-") as scratch:
         selection = make_selection(Mixture(source.name, (whole,), 0, "refuse"), cache, Path(scratch) / "all")
         argv = argv_of(stage, model, selection.path / FILE, out, by)

@@ -59,7 +59,7 @@ def open_store(source: Source, cache: Path, on_bad_sample: str = "refuse") -> St
     files = source_files(source)
     with disk_errors(f"the store of {files.path}"):
         content = digest(VERSION, files.format, content_digest(files.files, cache))
-        fingerprint = digest(content, str(files.path))
+        fingerprint = digest(content, str(files.path), str(files.folder))
         folder = cache.absolute() / "stores" / fingerprint
         if not is_whole(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -30,16 +30,13 @@ class SourceFiles:
         path: the dataset, absolute.
         format: a key of the readers.
         files: in order, at least one.
+        folder: where relative names of images start: as the dataset says, else beside the file, or in its folder.
     """
 
     path: Path
     format: str
     files: tuple[Path, ...]
-
-    @property
-    def folder(self) -> Path:
-        """Where relative names of images start: beside the file, or in the folder."""
-        return self.path if self.path.is_dir() else self.path.parent
+    folder: Path
 
     def batches(self, file: Path) -> Iterator[Batch]:
         """The records of one of the files; raises SourceError where it cannot be read on."""
@@ -58,7 +55,17 @@ def source_files(source: Source) -> SourceFiles:
     kind = source.format or (_folder_format(path) if path.is_dir() else _SUFFIXES.get(path.suffix.lower()))
     if kind is None:
         raise SourceError(str(path), f"the format of dataset `{source.name}` is unknown", f"expected {_EXPECTED}")
-    return SourceFiles(path, kind, tuple(_files(path, kind)))
+    return SourceFiles(path, kind, tuple(_files(path, kind)), _image_folder(source, path))
+
+
+def _image_folder(source: Source, path: Path) -> Path:
+    if source.image_folder is None:
+        return path if path.is_dir() else path.parent
+    folder = Path(source.image_folder).expanduser().absolute()
+    if not folder.is_dir():
+        text = f"the image_folder {folder} of dataset `{source.name}` is no folder"
+        raise SourceError(str(path), text, "name the folder that the images' names start at")
+    return folder
 
 
 def _folder_format(path: Path) -> str | None:
