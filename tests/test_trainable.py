@@ -173,7 +173,8 @@ def test_two_processes(tmp_path: Path) -> None:
     argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     plain = {**TINY_ARGS, **args, "max_steps": 24, "output_dir": "plain", "save_steps": 10_000, "switch": SWITCHED}
     argv += [str(SCRIPTS / "freezing.py"), *(text for key, value in plain.items() for text in (f"--{key}", str(value)))]
-    subprocess.run(argv, cwd=tmp_path, env=ENVIRONMENT, check=True, capture_output=True, timeout=300)
+    alone = subprocess.run(argv, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert alone.returncode == 0, alone.stderr
     assert weights(tmp_path) == (tmp_path / "plain/model.safetensors").read_bytes()
 
 
