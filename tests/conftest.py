@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import support
+from stepladder.trainer import tiny
 from support import stepladder, tiny_curriculum
 
 
@@ -44,6 +45,22 @@ def _no_engine_outlives_its_test() -> Iterator[None]:
         engine.wait(30)
         if engine.stderr is not None:
             engine.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of images and text; nobody writes into its folder."""
+    folder = tmp_path_factory.mktemp("models") / "idefics3"
+    tiny.build(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small model of text, which knows the words of `trainers.write_texts`; nobody writes into its folder."""
+    folder = tmp_path_factory.mktemp("models") / "llama"
+    tiny.build(folder, "llama", [Path(__file__).with_name("trainers.py")])
+    return folder
 
 
 @pytest.fixture(scope="session")

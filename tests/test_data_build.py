@@ -353,6 +353,7 @@ class TestSameBytes:
         while len(list(out.glob(moment))) < 2:
             assert killed.poll() is None
             assert time.monotonic() < deadline
+            time.sleep(0.002)
         children = psutil.Process(killed.pid).children(recursive=True)
         os.kill(killed.pid, signal.SIGKILL)
         killed.wait()
@@ -372,6 +373,18 @@ class TestSameBytes:
         assert built
         assert build(plain, out, Settings(), 1) == (description, False)
         assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+    def test_a_build_whose_samples_were_cut_is_refused(self, plain: Path, tmp_path: Path) -> None:
+        samples = tmp_path / "out/samples.jsonl"
+        build(plain, tmp_path / "out", Settings(), 1)
+        whole = samples.read_bytes()
+        for damaged in (whole[:-100], whole.replace(b"0", b"1", 1)):
+            samples.write_bytes(damaged)
+            with pytest.raises(InputError, match="not as it was built") as error:
+                build(plain, tmp_path / "out", Settings(), 1)
+            assert error.value.hint == f"delete {tmp_path / 'out'} and build again"
+        samples.write_bytes(whole)
+        assert not build(plain, tmp_path / "out", Settings(), 1)[1]
 
     def test_a_layout_that_changed_is_not_gone_on_with(self, plain: Path, tmp_path: Path) -> None:
         build(plain, tmp_path / "out", Settings(), 1)
@@ -576,6 +589,9 @@ class TestDamage:
             build(plain, plain / "out", Settings(), 1)
         with pytest.raises(InputError, match="no such folder"):
             build(tmp_path / "nowhere", tmp_path / "out", Settings(), 1)
+        with pytest.raises(InputError, match="no such folder") as error:
+            build(plain / "train", tmp_path / "out", Settings(), 1)
+        assert "ROOT is the folder above the split" in str(error.value.hint)
         (tmp_path / "empty/train").mkdir(parents=True)
         with pytest.raises(InputError, match="no scene with objects"):
             build(tmp_path / "empty", tmp_path / "out", Settings(), 1)

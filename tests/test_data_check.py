@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections import Counter
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
-from stepladder.data.check import pixels
+from stepladder.data.check import pixels, report
 from stepladder.data.check.finding import KINDS
 from stepladder.data.check.report import Report
 from stepladder.data.check.run import Options, check
@@ -71,7 +73,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / scene).mkdir(parents=True)
         for number in range(count):
             for view in "AB":
-                Image.new("RGB", SIZE, (number * 9, 80, 200)).save(folder / scene / f"{number}_{view}.png")
+                colour = (number * 9, 80 if view == "A" else 90, len(scene))  # no two pictures are the same
+                Image.new("RGB", SIZE, colour).save(folder / scene / f"{number}_{view}.png")
                 Image.new("I;16", SIZE, 1500 + number).save(folder / scene / f"{number}_{view}_depth.png")
             Image.new("L", SIZE, 255).save(folder / scene / f"{number}_mask.png")
     whole = (folder / "train/0_A.png").read_bytes()
@@ -82,6 +85,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Image.new("I;16", (48, 27)).save(folder / "small_depth.png")
     Image.new("RGB", SIZE).save(folder.parent / "elsewhere.png")
     (folder / "link.png").symlink_to(folder.parent / "elsewhere.png")
+    (folder / "copied.png").write_bytes((folder / "held/4_B.png").read_bytes())
+    (folder / "linked.png").hardlink_to(folder / "held/5_B.png")
     return folder
 
 
@@ -178,6 +183,9 @@ PLANTED: list[tuple[str, Callable[[Row], None], str]] = [
     ("leak_scene", lambda row: row["meta"].update(scene="held1"), "held1"),
     ("leak_scene", lambda row: row["meta"].update(scene_b="held2"), "held2"),
     ("leak_image", set_image("train/../held/3_A.png"), "held/3_A.png"),
+    ("leak_image", set_image("copied.png"), "held/4_B.png"),
+    ("leak_image", set_image("linked.png"), "held/5_B.png"),
+    ("meta", lambda row: row.update(meta=[]), "meta []"),
 ]
 
 
@@ -205,6 +213,46 @@ def test_a_planted_fault_is_found(planted: Report, index: int) -> None:
 def test_nothing_else_is_found(planted: Report) -> None:
     assert planted.counts == Counter(kind for kind, *_ in PLANTED)
     assert not planted.ok
+
+
+def test_samples_are_left_out_only_where_they_are_skipped(files: Path, tmp_path: Path) -> None:
+    rows = train_rows()
+    set_image("train/gone.png")(rows[VICTIM])
+    heads = {}
+    for rule in ("refuse", "skip"):
+        console = Console(width=200, file=io.StringIO(), record=True)
+        console.print(report.report(checked(curriculum(files, tmp_path, rows, on_bad_sample=rule))))
+        heads[rule] = console.export_text().strip().splitlines()[0]
+    assert ("bad" in heads["refuse"], "left out" in heads["refuse"]) == (True, False)
+    assert ("bad" in heads["skip"], "left out" in heads["skip"]) == (False, True)
+
+
+def test_a_scene_is_told_whatever_its_neighbours_hold(files: Path, tmp_path: Path) -> None:
+    """A record whose meta is a list, and scenes that are numbers beside texts, make the columns JSON text."""
+    rows = train_rows()
+    rows[2]["meta"] = []
+    rows[4]["meta"]["scene"] = 7
+    rows[VICTIM]["meta"]["scene"] = "held1"
+    found = checked(curriculum(files, tmp_path, rows))
+    assert [(finding.kind, finding.id) for finding in found.findings] == [
+        ("meta", "train-2"),
+        ("leak_scene", "train-6"),
+    ]
+    rows[2] = sample(2, "train")  # now meta is an object everywhere, and its scenes are of two types
+    found = checked(curriculum(files, tmp_path, rows))
+    assert [(finding.kind, finding.id) for finding in found.findings] == [("leak_scene", "train-6")]
+
+
+def test_a_dataset_of_bad_answers_is_one_of_the_task_all_the_same(files: Path, tmp_path: Path) -> None:
+    rows = train_rows()
+    for row in rows[:16]:
+        set_answer("[(1.5, 0.5)] .")(row)
+        del row["meta"]["is_neg"]
+    assert checked(curriculum(files, tmp_path, rows)).counts == {"answer": 16}
+    rows = train_rows()
+    for row in rows[:16]:
+        set_answer("over there")(row)
+    assert checked(curriculum(files, tmp_path, rows)).counts == {"answer": 16}
 
 
 def test_images_of_another_size_than_the_record_says(files: Path, tmp_path: Path) -> None:
@@ -244,7 +292,7 @@ def test_a_selection_smaller_than_a_batch(files: Path, tmp_path: Path) -> None:
     (finding,) = found.findings
     assert (finding.kind, finding.stages, finding.where) == ("small", ("one",), "stage one")
     assert "1 samples in all" in finding.found
-    assert found.stages[0].epochs == 12
+    assert found.stages[0].epochs == 6  # a step each
 
 
 def test_the_same_sample_through_two_parts(files: Path, tmp_path: Path) -> None:
@@ -404,9 +452,18 @@ def test_why_tokens_were_not_counted_is_said(files: Path, tmp_path: Path) -> Non
     assert note == "the tokens of stage one were not counted: there is no model new yet"
 
 
-def test_every_kind_is_documented_and_has_a_test() -> None:
+def documented_kinds() -> dict[str, str]:
+    """Kind -> its severity in docs/data.md, with a star where `on_bad_sample: skip` leaves samples out."""
     page = (ROOT / "docs/data.md").read_text("utf-8")
-    assert [kind for kind in KINDS if f"`{kind}`" not in page] == []
+    found = {}
+    for row in re.findall(r"^\| (`.*`) \| ((?:error|warning).*?) \|", page, re.MULTILINE):
+        names, severities = re.findall(r"`(\w+)`", row[0]), row[1].split(", ")
+        found |= dict(zip(names, severities * (len(names) if len(severities) == 1 else 1), strict=True))
+    return found
+
+
+def test_every_kind_is_documented_and_has_a_test() -> None:
+    assert documented_kinds() == {name: kind.severity + " *" * kind.left_out for name, kind in KINDS.items()}
     tests = Path(__file__).read_text("utf-8")
     assert [kind for kind in KINDS if f'"{kind}"' not in tests] == []
 

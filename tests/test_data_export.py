@@ -17,6 +17,7 @@ from PIL import Image
 
 from pointing_data import write_pointing_data
 from stepladder.data.export import export
+from stepladder.data.lengths import trained_order
 from stepladder.data.mixture import Mixture, Part, Source
 from stepladder.data.samples import DataError, read_samples
 from stepladder.data.select import make_selection
@@ -87,6 +88,20 @@ def test_samples_come_in_the_order_of_positions_and_are_otherwise_the_same(
         assert Path("any/folder") / row["image"][0] == Path(row["image"][0])
         assert Path(row["image"][0]).is_file()
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+def test_a_length_window_orders_the_file_as_it_orders_training(tmp_path: Path) -> None:
+    records = [{"id": f"s{number}", "messages": turns(number * 37 % 300)} for number in range(200)]
+    selection = select(tmp_path, part(write_lines(tmp_path / "texts.jsonl", *records)))
+    order = trained_order(selection, 64)
+    trained = [selection.parts[0].store.id(order(position)[1]) for position in range(200)]
+    for window in (0, 64):
+        export(selection, tmp_path / "out.jsonl", placeholders=False, window=window)
+        assert ([row["id"] for row in read(tmp_path / "out.jsonl")] == trained) == (window == 64)
+
+
+def turns(words: int) -> list[dict[str, str]]:
+    return [{"role": "user", "content": "word " * words + "?"}, {"role": "assistant", "content": "No."}]
 
 
 def test_what_is_written_is_read_by_the_trainer_as_before(pairs: Path, tmp_path: Path) -> None:

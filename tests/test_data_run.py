@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from pointing_data import write_pointing_data
+from stepladder.data.ready import make_ready
 from stepladder.data.selection import read_selection
-from stepladder.trainer import tiny
+from stepladder.errors import PlanError
+from stepladder.parse import load
+from stepladder.preflight import checked_plan
 from support import stepladder
 
 ARGS = {
@@ -27,13 +30,6 @@ ARGS = {
     "disable_tqdm": True,
 }
 ONE_IN_THREE = "CAST(substr(id, 2) AS int) % 3 = 0"
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "idefics3"
-    tiny.build(folder)
-    return folder
 
 
 def curriculum(folder: Path, model: Path, stages: list[dict[str, Any]], **data: Any) -> Path:
@@ -60,7 +56,9 @@ def evidence(folder: Path, stage: str) -> dict[str, Any]:
     return found
 
 
-def test_a_chain_on_one_mixture_continues_and_the_ledger_tells_what_was_trained(model: Path, tmp_path: Path) -> None:
+def test_a_chain_on_one_mixture_continues_and_the_ledger_tells_what_was_trained(
+    vision_model: Path, tmp_path: Path
+) -> None:
     """4 of 12 samples, 4 a step: every step is an epoch, but the stage that takes 2 a step ends within one."""
     part = [{"dataset": "pairs", "where": ONE_IN_THREE}]
     stages = [
@@ -74,11 +72,9 @@ def test_a_chain_on_one_mixture_continues_and_the_ledger_tells_what_was_trained(
         },
         {"name": "c", "steps": 1, "data": "pairs*0.5 + third*2"},
     ]
-    path = curriculum(tmp_path, model, stages, mixtures={"third": part})
+    path = curriculum(tmp_path, vision_model, stages, mixtures={"third": part})
     done = stepladder("run", path.name, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    verdict = json.loads(stepladder("verify", "runs/c", "--json", cwd=tmp_path).stdout)
-    assert [stage["ok"] for stage in verdict["stages"]] == [True] * 3
 
     told = ledger(tmp_path)
     assert [line["step"] for line in told] == [1] * 4 + [2, 2, 3, 3, 4, 4] + [5] * 4
@@ -90,6 +86,8 @@ def test_a_chain_on_one_mixture_continues_and_the_ledger_tells_what_was_trained(
         drawn = [row for batch in evidence(tmp_path, stage)["first_batches"] for row in batch["samples"]]
         assert mine[:8] == drawn[: len(mine)]
     assert ledger(tmp_path, "--step", "3") == told[6:8]
+    for wrong in (("--step", "99"), ("--sample", "nope")):
+        assert stepladder("data", "ledger", "runs/c", *wrong, cwd=tmp_path).returncode == 2
     assert ledger(tmp_path, "--sample", "s0") == [line for line in told if line["id"] == "s0"]
 
     selection = read_selection(tmp_path / "runs/c/data/3-c")
@@ -114,10 +112,10 @@ def test_a_chain_on_one_mixture_continues_and_the_ledger_tells_what_was_trained(
     assert [check["name"] for stage in fails for check in stage["checks"] if not check["ok"]] == ["data_position"]
 
 
-def test_a_mistake_in_the_last_stage_shows_before_the_first_one_trains(model: Path, tmp_path: Path) -> None:
+def test_a_mistake_in_the_last_stage_shows_before_the_first_one_trains(vision_model: Path, tmp_path: Path) -> None:
     stages = [{"name": "a", "steps": 1, "data": "pairs"}, {"name": "b", "steps": 1, "data": "hard"}]
     mixtures = {"hard": [{"dataset": "pairs", "where": "meta.is_negg"}]}
-    path = curriculum(tmp_path, model, stages, mixtures=mixtures)
+    path = curriculum(tmp_path, vision_model, stages, mixtures=mixtures)
     done = stepladder("run", path.name, cwd=tmp_path)
     assert done.returncode == 2
     assert "c.yaml:1:" in done.stderr
@@ -127,32 +125,36 @@ def test_a_mistake_in_the_last_stage_shows_before_the_first_one_trains(model: Pa
     assert not (tmp_path / "runs/c/1-a").exists()
 
 
-def test_a_stage_that_has_begun_goes_on_with_the_data_it_began_with(model: Path, tmp_path: Path) -> None:
-    """The negative control is the same command with the file put back."""
-    stages = [{"name": "a", "steps": 2, "data": "pairs", "args": {"save_steps": 1}}]
-    path = curriculum(tmp_path, model, stages)
-    assert stepladder("run", path.name, "--set", "stages.0.steps=1", cwd=tmp_path).returncode == 0
-    end = tmp_path / "runs/c/1-a/checkpoint-1"
-    assert end.is_dir()
+def test_a_stage_that_has_begun_goes_on_with_the_data_it_began_with(
+    vision_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative controls: the same call with the file put back, and for a stage that has not begun."""
+    path = curriculum(tmp_path, vision_model, [{"name": "a", "steps": 2, "data": "pairs"}])
+    monkeypatch.chdir(tmp_path)
+    plan = checked_plan(load(path.name, ()), look_at_files=False)
+    (stage,) = plan.stages
+    make_ready(plan, stage, begun=False, journal=None)
+    selected = read_selection(tmp_path / "runs/c/data/1-a").fingerprint
     data = tmp_path / "pairs/pairs.jsonl"
     before = data.read_text("utf-8")
-    (tmp_path / "runs/c/plan.json").unlink()  # what the shorter stage was planned as is not the question here
     data.write_text(before.replace("s11", "s99"), "utf-8")
-    refused = stepladder("run", path.name, cwd=tmp_path)
-    assert refused.returncode == 2
-    assert "are not those it began with" in refused.stderr
+    with pytest.raises(PlanError, match="are not those it began with"):
+        make_ready(plan, stage, begun=True, journal=None)
+    assert read_selection(tmp_path / "runs/c/data/1-a").fingerprint == selected
     data.write_text(before, "utf-8")
-    done = stepladder("run", path.name, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert len(ledger(tmp_path)) == 8
+    make_ready(plan, stage, begun=True, journal=None)
+    assert read_selection(tmp_path / "runs/c/data/1-a").fingerprint == selected
+    data.write_text(before.replace("s11", "s99"), "utf-8")
+    make_ready(plan, stage, begun=False, journal=None)
+    assert read_selection(tmp_path / "runs/c/data/1-a").fingerprint != selected
 
 
-def test_another_script_gets_exactly_the_stages_samples(model: Path, tmp_path: Path) -> None:
+def test_another_script_gets_exactly_the_stages_samples(vision_model: Path, tmp_path: Path) -> None:
     """A script of somebody else, which copies what it was given, and trains nothing."""
     script = tmp_path / "own.py"
     script.write_text("import shutil, sys\nshutil.copy(sys.argv[sys.argv.index('--file') + 1], 'seen.json')\n", "utf-8")
     stages = [{"name": "a", "steps": 1, "data": [{"dataset": "pairs", "where": ONE_IN_THREE, "repeat": 2}]}]
-    path = curriculum(tmp_path, model, stages)
+    path = curriculum(tmp_path, vision_model, stages)
     text = json.loads(path.read_text("utf-8")) | {"script": "own.py"}
     text["args"] = {**ARGS, "file": "{data}"}
     path.write_text(json.dumps(text), "utf-8")

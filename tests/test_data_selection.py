@@ -26,8 +26,8 @@ from PIL import Image
 
 from selecting import REFERENCE, mixture, part, reference_file, reference_records, source, write_jsonl
 from stepladder.data.columns import columns_of, cut
-from stepladder.data.condition import ExpressionError
-from stepladder.data.mixture import Mixture, Source, Tiers
+from stepladder.data.condition import ExpressionError, check_condition
+from stepladder.data.mixture import Mixture, Source, Tiers, _times
 from stepladder.data.rows import drawn, matching, ordered, share_of
 from stepladder.data.samples import DataError
 from stepladder.data.select import SelectionError, make_selection
@@ -490,3 +490,65 @@ def test_a_selection_opens_in_another_process_and_says_when_it_is_gone(tmp_path:
         read_selection(tmp_path / "s")
     with pytest.raises(DataError, match="cannot be read"):
         read_selection(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "age(ts) > interval 1 day",
+        "current_localtimestamp() > ts",
+        "current_localtime() > time '00:00:01'",
+        "version() <> ''",
+    ],
+)
+def test_conditions_that_depend_on_the_day_are_refused(condition: str) -> None:
+    schema = pa.schema({"ts": pa.timestamp("us")})
+    with closing(connect()) as connection:
+        with pytest.raises(ExpressionError, match="may not be used here"):
+            check_condition(connection, condition, schema)
+        check_condition(connection, "age(ts, timestamp '2020-01-01') > interval 1 day", schema)
+
+
+def test_times_do_not_depend_on_the_machine() -> None:
+    query = "import sys; sys.path.insert(0, sys.argv[1]); from stepladder.data.sql import connect\n"
+    query += (
+        "print(connect().sql(\"SELECT '2026-03-01 15:00:00'::TIMESTAMPTZ = '2026-03-01 15:00:00+00'::TIMESTAMPTZ\"))"
+    )
+    arguments = [sys.executable, "-c", query, str(Path(__file__).parent)]
+    environment = ENVIRONMENT | {"TZ": "America/New_York"}
+    assert "true" in subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("conversations", "turns are no columns; there are `turns`, `characters` and `answer`"),
+        ("messages[1].content", "turns are no columns"),
+        ("tier", "the dataset has no `tiers:`"),
+        ("loss", "`stepladder data score` writes such columns"),
+        ("mask_area", "did you mean `meta.mask_area`"),
+        ("meta.neg_type = None", "write `is null`"),
+        ("meta.neg_type = tierA", "text stands in single quotes"),
+        ("other.thing", "a member of an object"),
+    ],
+)
+def test_an_unknown_column_is_told_what_it_may_be(name: str, hint: str, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SelectionError) as caught:
+        selected(mixture(part(data, where=f"{name} = 'x'" if "=" not in name else name)), tmp_path / "s")
+    assert hint in (caught.value.hint or "")
+
+
+def test_lengths_are_those_of_scores_alone(tmp_path: Path) -> None:
+    own = write_jsonl(tmp_path / "own/a.jsonl", [{"id": "a", "text": "x", "length": 5_000_000_000}])
+    assert selected(mixture(part(own)), tmp_path / "s").parts[0].lengths is None
+    path = write_jsonl(tmp_path / "b/b.jsonl", [{"id": name, "text": "x"} for name in "abcd"])
+    for kind in (pa.int64(), pa.uint64()):
+        scores = pa.table({"id": list("abc"), "length": pa.array([7, 5_000_000_000, None], kind)})
+        pq.write_table(scores, tmp_path / "scores.parquet")
+        made = selected(mixture(part(source(path, tmp_path / "scores.parquet"))), tmp_path / "t")
+        assert list(made.parts[0].lengths) == [7, 2**31 - 1, -1, -1]
+
+
+def test_a_share_of_a_share_is_decimal() -> None:
+    assert _times(part(Path("a"), fraction=0.7), 0.1, "a*0.1").fraction == 0.07
+    assert _times(part(Path("a")), 0.3, "a*0.3").fraction == 0.3

@@ -9,11 +9,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from pointing_data import write_pointing_data
 from stepladder.data.record import read_record
+from stepladder.data.show import figures
 from stepladder.data.show.drawing import LINE, mark, picture
 from stepladder.data.show.sheet import Placed, render
 from support import stepladder
@@ -235,3 +237,29 @@ def test_a_stage_that_is_not_there(curriculum: Path, tmp_path: Path) -> None:
     done = stepladder("data", "show", curriculum, "--stage", "two", "--out", "file/s.html", cwd=tmp_path)
     assert done.returncode == 2
     assert "cannot be written" in done.stderr
+
+
+def test_a_terminal_obeys_nothing_of_a_sample(curriculum: Path, tmp_path: Path) -> None:
+    """Ids, answers and folders with escape sequences; lines stay whole where no terminal folds them."""
+    folder = tmp_path / ("deep" * 20)
+    write_pointing_data(folder)
+    rows = rows_of(folder / "pairs.jsonl")
+    for row in rows:
+        row["id"] += "\x1b]0;title\x07\x1b[2J\u202e"
+        row["conversations"][1]["value"] = "\x1b[2J"
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    document = json.loads(curriculum.read_text("utf-8"))
+    document["data"]["datasets"]["pairs"]["path"] = str(folder / "pairs.jsonl")
+    curriculum.write_text(json.dumps(document), "utf-8")
+    done = stepladder("data", "show", curriculum, "--stage", "one", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(char.isprintable() for line in done.stdout.split("\n") for char in line)
+    lines = [line.split() for line in done.stdout.splitlines() if r"\x1b]0;title\x07\x1b[2J\u202e" in line]
+    assert len(lines) == 10
+    places = {f"{folder.name}/pairs.jsonl:{number}" for number in range(1, 13)}
+    assert all(line[-2] in places for line in lines)
+
+
+def test_a_histogram_has_no_empty_bars() -> None:
+    characters = np.array([10] * 3 + [500] * 2)
+    assert figures.bins(characters) == [figures.Bin(10, 49, 3), figures.Bin(460, 500, 2)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import pickle
 import signal
 import subprocess
@@ -14,14 +13,20 @@ import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from selecting import reference_records, source, write_jsonl
+from stepladder.data.check import columns
+from stepladder.data.image_files import bad_images
+from stepladder.data.record import read_record
 from stepladder.data.records import Store, read_store
 from stepladder.data.samples import DataError
+from stepladder.data.sieve import unusable
 from stepladder.data.sources.batch import SourceError
 from stepladder.data.store import BadSamplesError, open_store
 from stepladder.errors import RunError
@@ -334,6 +339,168 @@ def test_all_kinds_of_turns_are_measured(tmp_path: Path) -> None:
     assert fields["image_count"].to_pylist() == [1, 2, 0, 0]
 
 
+A, B = "a.png", "b.png"
+NAMED_IMAGES: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "images list": ({"images": [A, B]}, [A, B]),
+    "image list": ({"image": [A, B]}, [A, B]),
+    "image text": ({"image": A}, [A]),
+    "images wins": ({"images": [B], "image": A}, [B]),
+    "images null": ({"images": None, "image": [A, B]}, [A, B]),
+    "image null": ({"images": [B], "image": None}, [B]),
+    "both null": ({"images": None, "image": None}, []),
+    "neither": ({}, []),
+}
+
+
+@pytest.mark.parametrize("case", NAMED_IMAGES)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_every_reader_finds_the_same_images(case: str, kind: str, tmp_path: Path) -> None:
+    """Null is a field that is not there: a table with both columns writes one in each row."""
+    fields, expected = NAMED_IMAGES[case]
+    turns = [{"role": "user", "content": "What?"}, {"role": "assistant", "content": "A box"}]
+    rows: list[dict[str, Any]] = [{"messages": turns, **fields}]
+    path = tmp_path / f"data.{kind}"
+    if kind == "jsonl":
+        write_jsonl(path, [*rows, {"messages": turns, "image": A}, {"messages": turns, "image": [A]}])
+    else:
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    store = opened(path)
+    assert bool(bad_images(store, np.array([0]), tmp_path / "cache", decoded=False)) == bool(expected)
+    for name in expected:
+        (tmp_path / name).write_bytes(png("red"))
+    assert not bad_images(store, np.array([0]), tmp_path / "cache", decoded=True)
+    assert [Path(name).name for name in store.sample(0).images] == expected
+    assert list(read_record(store.record(0)).images) == expected
+    assert store.fields["image_count"][0].as_py() == len(expected)
+    sql = columns.images(store.fields.schema)
+    named = [] if sql is None else duckdb.from_arrow(store.fields).project(sql).fetchall()[0][0]
+    assert (named or []) == expected
+    tar = write_tar(
+        tmp_path / "t.tar", [("s.json", json.dumps(rows[0]).encode()), *((f"s.{n}", n.encode()) for n in expected)]
+    )
+    assert opened(tar).images(0) == [name.encode() for name in expected]
+
+
+def test_the_images_of_a_row_are_those_of_its_first_column_that_is_not_null(tmp_path: Path) -> None:
+    held = [{"bytes": png("red"), "path": None}]
+    rows = [{"text": "a", "images": None, "image": held[0]}, {"text": "b", "images": held * 2, "image": None}]
+    pq.write_table(pa.Table.from_pylist([*rows, {"text": "c"}]), tmp_path / "both.parquet")
+    store = opened(tmp_path / "both.parquet")
+    assert [len(store.images(row) or []) for row in range(3)] == [1, 2, 0]
+    assert store.fields["image_count"].to_pylist() == [1, 2, 0]
+
+
+@pytest.mark.parametrize("first", ["with", "without"])
+def test_rows_without_images_for_long_lose_no_image_of_the_others(first: str, tmp_path: Path) -> None:
+    """Tables with bytes are read 256 rows at a time."""
+    kind = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
+    some = [[{"bytes": png("red"), "path": None}]] * 300
+    images = [*some, *[[]] * 300] if first == "with" else [*[[]] * 300, *some]
+    pq.write_table(pa.table({"text": ["x"] * 600, "images": pa.array(images, kind)}), tmp_path / "late.parquet")
+    assert opened(tmp_path / "late.parquet").fields["image_count"].to_pylist() == [len(row) for row in images]
+
+
+@pytest.mark.parametrize("apart", [1, 300])
+def test_images_that_are_held_and_named_in_one_table_are_refused(apart: int, tmp_path: Path) -> None:
+    held, named = [{"bytes": png("red"), "path": "a.png"}], [{"bytes": None, "path": "a.png"}]
+    path = tmp_path / "mixed.parquet"
+    rows = [{"text": "x", "images": held}] * apart + [{"text": "x", "images": named}] * 300
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    (found,) = problems(path, "skip")
+    assert found.startswith(f"{path}: row {apart + 1}: expected images that are all held, or all named")
+
+
+TWICE = {
+    '{"text": "x", "image": "ok.png", "image": "../secret.png"}': "the key `image` twice",
+    '{"text": "x", "im\\u0061ge": 1, "image": 2}': "the key `image` twice",
+    '{"text": "x", "meta": {"is_neg": true, "is_neg": false}}': "the key `is_neg` twice",
+    '{"text": "x", "deep": [[{"a": {"k": 1, "k": 1}}]]}': "the key `k` twice",
+    '{"text": "x", "n": ' + "9" * 5000 + "}": "a number of 5000 digits",
+}
+ONCE = [
+    '{"text": "a", "o": [{"text": 1}, {"text": 2}]}',
+    '{"A": 1, "a": 1}',
+    '{"text": "{\\"a\\":1,\\"a\\":2}", "n": 12}',
+]
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "tar"])
+def test_what_two_readers_would_read_differently_is_refused(kind: str, tmp_path: Path) -> None:
+    """DuckDB reads the first value of a key that is there twice, Python the last."""
+    texts = [*TWICE, ONCE[0], ONCE[2]]
+    path = tmp_path / f"data.{kind}"
+    if kind == "tar":
+        write_tar(path, [(f"{number}.json", text.encode()) for number, text in enumerate(texts)])
+    else:
+        path.write_text("\n".join(texts) if kind == "jsonl" else "[" + ",\n".join(texts) + "]", "utf-8")
+    store = opened(path, "skip")
+    assert store.rows == 2
+    assert all(why in found for (_, found), why in zip(store.left_out, TWICE.values(), strict=True))
+
+
+def test_keys_of_several_objects_are_no_repetition() -> None:
+    assert unusable(pa.table({"record": pa.array(ONCE, pa.large_string())})) == []
+
+
+def test_members_of_a_tar_that_would_be_lost_make_a_bad_sample(tmp_path: Path) -> None:
+    text = b'{"text": "x"}'
+    names = ["scene.01.json", "scene.02.json", "a.json", "a.json", "b.json", "a.png", "c.txt", "c.json", "c.x.txt"]
+    path = write_tar(tmp_path / "t.tar", [(name, text) for name in names])
+    with tarfile.open(path, "a") as tar:
+        for name, kind in [("d", tarfile.SYMTYPE), ("e", tarfile.LNKTYPE)]:
+            link = tarfile.TarInfo(f"{name}.png")
+            link.type, link.linkname = kind, "b.json"
+            tar.addfile(tarfile.TarInfo(f"{name}.json"), io.BytesIO())
+            tar.addfile(link)
+    store = opened(path, "skip")
+    assert [store.id(row) for row in range(store.rows)] == ["b"]
+    assert [why for _, why in store.left_out] == [
+        "sample scene: 01.json and 02.json of one sample, expected one .json: its name ends at the first dot",
+        "sample a: member a.json is there twice",
+        "sample a: was there before, expected its members next to each other",
+        "sample c: txt and x.txt of one sample, expected one .txt: its name ends at the first dot",
+        "sample d: member d.png is a link, expected a file",
+        "sample e: member e.png is a link, expected a file",
+    ]
+
+
+def test_json_that_no_store_can_hold_makes_a_bad_sample_of_a_tar(tmp_path: Path) -> None:
+    deep = b'{"v": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    path = write_tar(tmp_path / "t.tar", [("a.json", deep), ("b.json", b'{"text": "\\ud800"}'), ("c.txt", b"x")])
+    store = opened(path, "skip")
+    assert (store.rows, [why for _, why in store.left_out]) == (
+        1,
+        ["sample a: nested more than 100 deep", "sample b: half of a surrogate pair in a text, expected Unicode"],
+    )
+
+
+@pytest.mark.parametrize("names", [["text", "id", "id"], ["text", "id", "ID"]])
+def test_columns_of_one_name_are_refused(names: list[str], tmp_path: Path) -> None:
+    path = tmp_path / "twice.parquet"
+    pq.write_table(pa.Table.from_arrays([pa.array([name]) for name in names], names), path)
+    (found,) = problems(path, "skip")
+    assert f"the columns `id` and `{names[2]}`" in found
+
+
+def test_deep_values_are_columns_of_text(tmp_path: Path) -> None:
+    value: Any = 1
+    for _ in range(98):
+        value = [value]
+    (row,) = fields_of(tmp_path, {"text": "a", "deep": value}).to_pylist()
+    found = row["deep"]
+    while isinstance(found, list):
+        value, (found,) = value[0], found
+    assert json.loads(found) == value
+
+
+def test_a_field_that_is_called_as_the_column_of_another_is_refused(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "two.jsonl", [{"text": "a", "row": 1, "sample_row": 2}])
+    assert problems(path) == [
+        f"{path}: the field `row` becomes the column `sample_row`, and there is a field `sample_row`"
+    ]
+    assert fields_of(tmp_path, {"text": "a", "sample_row": 2})["sample_row"].to_pylist() == [2]
+
+
 def test_fields_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "case.jsonl", [{"text": "a", "Loss": 1}, {"text": "b", "loss": 2}])
     assert problems(path) == [
@@ -343,7 +510,7 @@ def test_fields_that_differ_only_in_case_are_refused(tmp_path: Path) -> None:
 
 def test_a_store_is_found_again_and_another_content_has_another(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "data.jsonl", RECORDS)
-    os.utime(path, (1e9, 1e9))  # long ago: its size and time can be trusted
+    time.sleep(2.1)  # old enough for its size and time to be trusted
     first = opened(path)
     built = (first.path / "store.json").stat().st_mtime_ns
     assert len(list((tmp_path / "cache/contents").iterdir())) == 1
@@ -390,6 +557,11 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     assert caught.value.hint
 
 
+def long_records(count: int) -> list[dict[str, Any]]:
+    """Records of about 4 kB, so that few of them take a while to be made a store of."""
+    return [record | {"note": "a long note " * 320} for record in reference_records(count)]
+
+
 OPEN = """
 import sys
 from pathlib import Path
@@ -406,17 +578,17 @@ def opening(path: Path, code: str = OPEN) -> subprocess.Popen[str]:
 
 
 def test_one_builds_and_the_others_wait(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "data.jsonl", reference_records(30_000))
+    path = write_jsonl(tmp_path / "data.jsonl", long_records(1_500))
     processes = [opening(path) for _ in range(3)]
     answers = [process.communicate(timeout=120) for process in processes]
     assert {process.returncode for process in processes} == {0}, answers
     assert len({answer for answer, _ in answers}) == 1  # one inode: one of them built it
-    assert answers[0][0].endswith(" 30000\n")
+    assert answers[0][0].endswith(" 1500\n")
     assert [entry.name for entry in (tmp_path / "cache/stores").iterdir() if ".new-" in entry.name] == []
 
 
 def test_a_killed_builder_leaves_nothing_that_counts(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "data.jsonl", reference_records(60_000))
+    path = write_jsonl(tmp_path / "data.jsonl", long_records(10_000))
     builder = opening(path)
     stores = tmp_path / "cache/stores"
     deadline = time.monotonic() + 60
@@ -428,7 +600,7 @@ def test_a_killed_builder_leaves_nothing_that_counts(tmp_path: Path) -> None:
     builder.communicate(timeout=30)
     assert len(list(stores.glob("*.new-*"))) == 1
     assert not list(stores.glob("*/store.json"))
-    assert opened(path).rows == 60_000
+    assert opened(path).rows == 10_000
     assert not list(stores.glob("*.new-*"))
 
 
@@ -439,13 +611,13 @@ import psutil
 from stepladder.data.records import read_store
 before = psutil.Process().memory_full_info().uss
 store = read_store(Path(sys.argv[1]))
-assert store.record(199_999)["id"].endswith("uid199999") and store.fields["id"][100_000].as_py()
+assert store.record(9_999)["id"].endswith("uid9999") and store.fields["id"][5_000].as_py()
 print(psutil.Process().memory_full_info().uss - before)
 """
 
 
 def test_a_store_is_mapped_not_read(tmp_path: Path) -> None:
-    path = write_jsonl(tmp_path / "data.jsonl", reference_records(200_000))
+    path = write_jsonl(tmp_path / "data.jsonl", long_records(10_000))
     store = opened(path)
     size = sum(file.stat().st_size for file in store.path.iterdir())
     done = opening(store.path, MEASURE)

@@ -7,11 +7,15 @@ import shlex
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stepladder import spec
+from stepladder.data.mixture import Mixture, Part, Source
+from stepladder.data.select import make_selection
 from stepladder.parse import load
-from stepladder.paths import AttemptDirectory, RunDirectory
+from stepladder.paths import AttemptDirectory, RunDirectory, StageDataDirectory
 from stepladder.preflight import checked_plan
 from support import ROOT, SCRIPTS, stepladder, tiny_curriculum
 
@@ -25,6 +29,11 @@ MODELS = [
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def properties_of(directory: object) -> list[Path]:
+    """The paths that a directory of paths.py spells."""
+    return [getattr(directory, name) for name, kind in vars(type(directory)).items() if isinstance(kind, property)]
 
 
 def documented_commands() -> list[list[str]]:
@@ -43,7 +52,7 @@ def test_every_documented_command_runs(tmp_path: Path) -> None:
         cut = few if verb in ("plan", "run", "command") else []
         done = stepladder(verb, *rest, *cut, cwd=tmp_path)
         assert done.returncode == 0, f"{verb} {rest}: {done.stderr}"
-        assert done.stdout
+        assert done.stdout or done.stderr
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
@@ -69,15 +78,24 @@ def test_every_field_is_documented_in_its_own_words(model: type[spec.Curriculum]
 
 def test_every_file_of_a_run_is_documented(healthy_chain: Path) -> None:
     page = (ROOT / "docs/run_directory.md").read_text("utf-8")
-    run = RunDirectory(Path("runs/x"))
-    named = [getattr(run, name).name for name in vars(RunDirectory) if isinstance(vars(RunDirectory)[name], property)]
-    attempt = AttemptDirectory(Path("a"))
-    for name in vars(AttemptDirectory):
-        if isinstance(vars(AttemptDirectory)[name], property):
-            named.append(getattr(attempt, name).name)
-    assert len(named) > 8
+    directories = [RunDirectory(Path("runs/x")), AttemptDirectory(Path("a")), StageDataDirectory(Path("d"))]
+    named = [path.name for directory in directories for path in properties_of(directory)]
+    assert len(named) > 12
     written = [path.name for path in (healthy_chain / "runs/tiny").iterdir() if path.is_file()]
     assert [name for name in {*named, *written} if name not in page] == []
+
+
+def test_every_file_of_a_selection_is_documented(tmp_path: Path) -> None:
+    """One of rows whose tokens somebody has counted, and some of whose samples are left out."""
+    (tmp_path / "d.jsonl").write_text('{"id": "1", "text": "one"}\nnone\n', "utf-8")
+    pq.write_table(pa.table({"id": ["1"], "length": [3]}), tmp_path / "scores.parquet")
+    source = Source("d", str(tmp_path / "d.jsonl"), None, str(tmp_path / "scores.parquet"), None)
+    mixture = Mixture("d", (Part(source, None, None, None, None, 1, None),), 0, "skip")
+    out = make_selection(mixture, tmp_path / "cache", tmp_path / "out").path
+    page = (ROOT / "docs/run_directory.md").read_text("utf-8")
+    kinds = {re.sub(r"\d+", "{i}", path.name) for path in out.iterdir()}
+    assert kinds == {"selection.json", "part_{i}.npy", "lengths_{i}.npy", "left_out.jsonl"}
+    assert [kind for kind in kinds if f"`data/{{index}}-{{name}}/{kind}`" not in page] == []
 
 
 def test_every_check_is_documented(healthy_chain: Path) -> None:

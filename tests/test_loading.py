@@ -12,26 +12,11 @@ from PIL import Image
 
 from pointing_data import run_python, write_pointing_data
 from stepladder.data.samples import DataError, read_samples
-from stepladder.trainer import tiny
 from stepladder_worker.windows import CHUNK
 from support import stepladder
 from trainers import TRL_WARNING, drawn, load, select, trainer_of, write_texts
 
 pytestmark = pytest.mark.filterwarnings(TRL_WARNING)
-
-
-@pytest.fixture(scope="module")
-def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    tiny.build(folder, "llama", [Path(__file__)])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "idefics3"
-    tiny.build(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +88,7 @@ class TestSelections:
             list(trainer.get_train_dataloader())
 
 
+@pytest.mark.full
 def test_a_chain_with_windows_on_two_processes_is_one_run(text_model: Path, tmp_path: Path) -> None:
     """150 samples of two files, 12 a step: stage two begins within an epoch that 4 do not divide, and ends in the next.
 

@@ -9,24 +9,9 @@ from typing import Any
 import pytest
 
 from pointing_data import write_pointing_data
-from stepladder.trainer import tiny
 from trainers import TRL_WARNING, select, trainer_of, write_texts
 
 pytestmark = pytest.mark.filterwarnings(TRL_WARNING)
-
-
-@pytest.fixture(scope="module")
-def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    tiny.build(folder, "llama", [Path(__file__)])
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "idefics3"
-    tiny.build(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -83,11 +83,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def real(pytestconfig: pytest.Config) -> Path:
+def real(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The photographs themselves, kept from one run of the tests to the next: 96 MB are fetched once."""
-    assert pytestconfig.cache is not None
+    cache = getattr(pytestconfig, "cache", None)  # there is none under `-p no:cacheprovider`
+    folder = tmp_path_factory.mktemp("photographs") if cache is None else cache.mkdir("photographs")
     try:
-        return fetch.photographs(None, pytestconfig.cache.mkdir("photographs"))
+        return fetch.photographs(None, folder)
     except fetch.FetchError as error:
         pytest.skip(f"the photographs cannot be had here, without which their geometry cannot be checked: {error}")
 

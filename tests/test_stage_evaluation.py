@@ -16,7 +16,6 @@ from pointing_data import write_pointing_data
 from stepladder.json_line import MOST_BYTES, LastObject
 from stepladder.parse import load
 from stepladder.preflight import checked_plan
-from stepladder.trainer import tiny
 from support import stepladder, tiny_curriculum
 
 
@@ -122,13 +121,12 @@ def test_a_stage_has_the_curriculums_evaluation_its_own_or_none(tmp_path: Path) 
     assert type(plan).from_json(plan.to_json()) == plan
 
 
-def test_the_built_in_evaluation_runs_after_a_stage(tmp_path: Path) -> None:
+def test_the_built_in_evaluation_runs_after_a_stage(vision_model: Path, tmp_path: Path) -> None:
     write_pointing_data(tmp_path / "train", count=8)
     held_out = write_pointing_data(tmp_path / "eval", count=12)
-    tiny.build(tmp_path / "model")
     curriculum = {
         "name": "built-in",
-        "model_name_or_path": "model",
+        "model_name_or_path": str(vision_model),
         "output_dir": "runs/b",
         "args": {
             "use_cpu": True,

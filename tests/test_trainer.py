@@ -26,20 +26,6 @@ QUICK = (
 
 
 @pytest.fixture(scope="module")
-def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "idefics3"
-    tiny.build(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    tiny.build(folder, "llama", [Path(__file__)])
-    return folder
-
-
-@pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pointing_data(tmp_path_factory.mktemp("pairs"))
 

@@ -14,10 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from stepladder.checks import fields_in, mapping, stages
 from stepladder.data.mixture import Mixture, MixtureError, UnknownNameError, resolve
-from stepladder.spec import Curriculum, DataSpec, Parts
+from stepladder.spec import BUILT_IN, DataSpec, Parts
 from stepladder.yaml_source import DataPath, Finding, suggestion
-
-DEFAULT_SCRIPT = Curriculum.model_fields["script"].default
 
 #: Fields that the arguments of a foreign script may hold.
 DATA_FIELDS = ("data", "data_dir")
@@ -157,8 +155,8 @@ def _continues(data: Mapping[str, Any], stage: Mapping[str, Any]) -> bool:
 def _passed_on(data: Mapping[str, Any], stage: Mapping[str, Any], path: DataPath) -> Iterator[Finding]:
     """The built-in trainer is told by itself; any other script must say where it wants to be."""
     args = {**mapping(data.get("args")), **mapping(stage.get("args"))}
-    script = stage.get("script") or data.get("script") or DEFAULT_SCRIPT
-    if script == DEFAULT_SCRIPT:
+    script = stage.get("script") or data.get("script") or BUILT_IN
+    if script == BUILT_IN:
         if args.get("data") is not None:
             text = f"the stage has `data` and the argument `data` ({args['data']}), expected one of them"
             yield Finding((*path, "data"), text, at_key=True)

@@ -11,11 +11,9 @@ from typing import Any
 
 from stepladder import hf_args, objectives
 from stepladder.checks import mapping, stages
-from stepladder.spec import Curriculum
+from stepladder.spec import BUILT_IN
 from stepladder.yaml_source import DataPath, Finding
 from stepladder_worker.patterns import AWAY
-
-DEFAULT_SCRIPT = Curriculum.model_fields["script"].default
 
 
 def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
@@ -57,7 +55,7 @@ def _stated(data: Mapping[str, Any], stage: Mapping[str, Any]) -> Any:
 def _keeps_optimizer(data: Mapping[str, Any], last: Mapping[str, Any], stage: Mapping[str, Any]) -> bool:
     """What is stated; a stage with another objective keeps no optimizer by itself."""
     stated = {**mapping(data.get("handover")), **mapping(stage.get("handover"))}
-    scripts = (str(one.get("script") or data.get("script") or DEFAULT_SCRIPT) for one in (last, stage))
+    scripts = (str(one.get("script") or data.get("script") or BUILT_IN) for one in (last, stage))
     return bool(stated.get("optimizer", "reset" if objectives.change(*scripts) else "keep") == "keep")
 
 

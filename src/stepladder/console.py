@@ -14,17 +14,27 @@ if TYPE_CHECKING:
 
 _RED, _YELLOW, _CYAN = "31", "33", "36"
 
+#: Columns that no table fills.
+_UNFOLDED = 100_000
+
 
 def data(text: str) -> None:
     """Print what the command was asked for."""
     sys.stdout.write(text + "\n")
 
 
-def render(item: RenderableType) -> None:
-    """Print a rich renderable to stdout; 80 columns where the width is not known."""
+def render(item: RenderableType, whole: bool = False) -> None:
+    """Print a rich renderable to stdout; 80 columns where the width is not known.
+
+    Args:
+        item: what is printed.
+        whole: where stdout is no terminal, lines are as long as they need to be, so that what reads them finds each
+            path in one piece.
+    """
     from rich.console import Console
 
-    Console(file=sys.stdout, highlight=False, markup=False).print(item)
+    width = _UNFOLDED if whole and not sys.stdout.isatty() else None
+    Console(file=sys.stdout, highlight=False, markup=False, width=width).print(item)
 
 
 def note(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +12,7 @@ import typer
 
 from stepladder import console
 from stepladder.cli_options import AsJson, File, Overrides, Run
-from stepladder.errors import InputError
+from stepladder.errors import InputError, PlanError, Problem
 
 app = typer.Typer(
     help="Datasets and mixtures of a curriculum: check, show, build, export and score them.",
@@ -69,7 +70,7 @@ def show(
         found = run.show(data, out, samples)
     except InputError as error:
         raise located(data.loaded, error) from None
-    console.render(found)
+    console.render(found, whole=True)
     if out is not None:
         console.note(f"the samples are drawn in {out}")
 
@@ -119,12 +120,15 @@ def ledger(
     directory, resolved = open_run(run)
     if stage is not None:
         stage_named(resolved, stage)
-    chosen = [item for item in resolved.chosen(stage) if stage is not None or item.mixture is not None]
-    for facts in collect(directory, chosen, deep=False):
+    found = False
+    for facts in collect(directory, records.told_of(resolved, stage, step), deep=False):
         selection = read_selection(directory.data(facts.stage.index, facts.stage.name).selection)
         for line in records.lines(facts, selection, step):
             if sample is None or line.id == sample:
                 console.data(json.dumps(asdict(line)))
+                found = True
+    if sample is not None and not found:
+        raise PlanError([Problem("--sample", f"no sample `{sample}` was trained there")])
 
 
 @app.command()
@@ -206,14 +210,17 @@ def export(
     from stepladder.data.export import export as write
     from stepladder.data.samples import DataError
     from stepladder.data.stages import curriculum_data, located
-    from stepladder.errors import InputError, PlanError, Problem
 
-    data = curriculum_data(file, overrides or [], stage)
+    data = curriculum_data(file, overrides or (), stage)
     target = out or Path(f"{stage}.json")
     if out is None and target.exists():
         raise PlanError([Problem(str(target), "is there already", "name a file with --out, which replaces it")])
     try:
-        count = write(data.stages[0].selection(), target, placeholders, positions)
+        # Not in the run directory, where a stage that has begun keeps the selection that it trains on.
+        with tempfile.TemporaryDirectory(prefix="stepladder-export-") as scratch:
+            selection = data.stages[0].selected_in(Path(scratch) / "selection")
+            window = int(data.stages[0].stage.args.get("length_window") or 0)
+            count = write(selection, target, placeholders, positions, window)
     except InputError as error:
         raise located(data.loaded, error) from None
     except DataError as error:

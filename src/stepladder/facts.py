@@ -19,7 +19,7 @@ from stepladder.launch.ask import ask_worker
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.plan import PlannedStage
-from stepladder.resolve import BUILT_IN
+from stepladder.spec import BUILT_IN
 from stepladder.tasks import Attempt, end_checkpoint, known_identity, stage_state
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, StageResult, read_json
@@ -48,12 +48,14 @@ class PlannedOrder:
     Attributes:
         length: samples of an epoch.
         index_at: index of the sample at a position, which counts from 0 over all epochs.
-        problem: why it is not known; None when it is.
+        problem: why it cannot be what was trained; None when it can.
+        unknown: why it is not known now; None when it is.
     """
 
     length: int
     index_at: Callable[[int], int]
     problem: str | None = None
+    unknown: str | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,8 @@ def _planned_order(run: RunDirectory, stage: PlannedStage) -> PlannedOrder | Non
     if selection.key != stage.mixture.key:
         return PlannedOrder(0, int, f"{selection.path} holds another mixture than the plan's {stage.mixture.name}")
     if window and not all(is_whole(part.store_path) for part in selection.parts):
-        return None  # the cache was emptied: lengths, and with them the order, are made again by the next `run`
+        # The lengths that the windows go by are in the stores.
+        return PlannedOrder(0, int, unknown="the cache was emptied, so the order was not compared")
     entry_at = trained_order(selection, window)
     return PlannedOrder(selection.length, lambda position: selection.index_of(*entry_at(position)))
 

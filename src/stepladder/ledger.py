@@ -10,33 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stepladder.data.positions import Stretch, positions
 from stepladder.errors import PlanError, Problem
 from stepladder.facts import StageFacts
-from stepladder.resolve import BUILT_IN
+from stepladder.plan import Plan, PlannedStage
+from stepladder.spec import BUILT_IN
 
 if TYPE_CHECKING:
     from stepladder.data.selection import Selection
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Steps that one attempt trained with one batch.
-
-    Attributes:
-        first, last: global optimizer steps, both included.
-        epoch, samples: where the data stood before `first`: so many samples into that epoch.
-        length: samples of an epoch.
-        span: samples of one micro-batch over all processes.
-        accumulation: micro-batches of a step; fewer where an epoch ends.
-    """
-
-    first: int
-    last: int
-    epoch: int
-    samples: int
-    length: int
-    span: int
-    accumulation: int
 
 
 @dataclass(frozen=True)
@@ -61,16 +42,21 @@ class Line:
     id: str
 
 
-def positions(stretch: Stretch) -> Iterator[tuple[int, int]]:
-    """(global step, position over all epochs) of every sample, in the order of training."""
-    epoch, done = stretch.epoch, stretch.samples
-    for step in range(stretch.first, stretch.last + 1):
-        if done >= stretch.length:
-            epoch, done = epoch + 1, 0
-        taken = min(stretch.span * stretch.accumulation, stretch.length - done)
-        for place in range(done, done + taken):
-            yield step, epoch * stretch.length + place
-        done += taken
+def told_of(plan: Plan, stage: str | None, step: int | None) -> list[PlannedStage]:
+    """The stages of which the ledger is asked: the named one, else all with `data:`; only that with the step.
+
+    Raises PlanError for a step that no such stage has.
+    """
+    chosen = [item for item in plan.chosen(stage) if stage is not None or item.mixture is not None]
+    if step is None:
+        return chosen
+    there = [item for item in chosen if item.start_step < step <= item.end_step]
+    if not there:
+        ranges = ", ".join(f"{item.name} {item.start_step + 1} to {item.end_step}" for item in chosen)
+        raise PlanError(
+            [Problem("--step", f"no step {step} there, expected one of {ranges or 'a stage with `data:`'}")]
+        )
+    return there
 
 
 def stretches(facts: StageFacts) -> list[Stretch]:
@@ -97,6 +83,10 @@ def lines(facts: StageFacts, selection: Selection, step: int | None = None) -> I
     """The ledger of a finished stage, of one step where it is given. Raises PlanError as `stretches` does."""
     from stepladder.data.lengths import trained_order  # numpy and pyarrow
 
+    if facts.stage.mixture is None or selection.key != facts.stage.mixture.key:
+        text = f"{selection.path} holds another mixture than the stage was planned with"
+        hint = "run the curriculum again with the file that the run was made with"
+        raise PlanError([Problem(f"stage {facts.stage.name}", text, hint)])
     entry_at = trained_order(selection, int(facts.stage.args.get("length_window", 0)))
     for stretch in stretches(facts):
         if step is not None and not stretch.first <= step <= stretch.last:

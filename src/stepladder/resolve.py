@@ -11,15 +11,12 @@ from typing import Any
 from stepladder import checks, evaluation_command, hf_args, objectives, paths, remarks
 from stepladder.data import mixture
 from stepladder.plan import Batch, EvaluatePlan, Plan, PlannedStage, PreparePlan, Processes
-from stepladder.spec import Curriculum, Evaluate, Part, Stage
+from stepladder.spec import BUILT_IN, Curriculum, Evaluate, Part, Stage
 from stepladder_worker.contract import Handover
 from stepladder_worker.schedule import Curve
 
 #: A crash in native code shows where; see docs.python.org/3/library/faulthandler.html and PyTorch's c10 errors.
 BASE_ENV = {"PYTHONFAULTHANDLER": "1", "TORCH_SHOW_CPP_STACKTRACES": "1"}
-
-#: The training script of a curriculum that names none.
-BUILT_IN = Curriculum.model_fields["script"].default
 
 _MODULE = "module:"
 _DEFAULTS = {

@@ -240,3 +240,7 @@ class Curriculum(_Model):
     """What runs after each stage: the built-in evaluation, or a command."""
     stages: list[Stage] = Field(min_length=1)
     """In the order in which they train."""
+
+
+#: The training script of a curriculum that names none.
+BUILT_IN: str = Curriculum.model_fields["script"].default

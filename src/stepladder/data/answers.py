@@ -11,7 +11,7 @@ Point = tuple[float, float]
 
 EXPECTED = f"[(x, y)] with x and y in [0, 1], or {NOT_VISIBLE}"
 
-_NUMBER = r"(-?\d+(?:\.\d+)?)"
+_NUMBER = r"(-?[0-9]+(?:\.[0-9]+)?)"
 #: One point, wherever it lies. Also a pattern of RE2, so that DuckDB and Arrow can look for it.
 POINT_PATTERN = rf"\s*\[\(\s*{_NUMBER}\s*,\s*{_NUMBER}\s*\)\]\s*"
 _POINT = re.compile(POINT_PATTERN)

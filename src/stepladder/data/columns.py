@@ -78,6 +78,21 @@ def _scored(table: pa.Table, path: Path) -> tuple[pa.Table, int]:
     return table, places.null_count
 
 
+def token_lengths(source: Source, store: Store, columns: pa.Table) -> npt.NDArray[np.int32] | None:
+    """Tokens of every row of a store, -1 where they are not known; None unless scores bring whole numbers as `length`.
+
+    A sample's own field of that name may count anything. `columns`: what `columns_of` gave.
+    """
+    if source.scores is None or "length" in store.fields.column_names or "length" not in columns.column_names:
+        return None
+    found = columns.column("length")
+    if not pa.types.is_integer(found.type):
+        return None
+    tokens = found.cast(pa.float64(), safe=False).fill_null(-1).to_numpy()
+    clipped: npt.NDArray[np.int32] = np.clip(tokens, -1, np.iinfo(np.int32).max).astype(np.int32)
+    return clipped
+
+
 def _tiers(table: pa.Table, tiers: Tiers) -> pa.Array:
     connection = connect()
     connection.register("fields", table)

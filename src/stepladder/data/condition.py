@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from stepladder.data.fields import TURNS
 from stepladder.data.sql import connect
 
 #: How many columns a message lists.
@@ -47,6 +48,12 @@ _REFUSED = {
 #: Macros have no stability of their own; these call pure functions only, as do those on lists.
 _PURE_MACROS = {"date_add", "days_in_month", "fdiv", "fmod", "if", "json", "nullif", "split_part"}
 _PURE_PREFIXES = ("list_", "array_")
+
+#: Of these DuckDB says that they are consistent, and they read the clock or differ between versions.
+_IMPURE = {"current_localtime", "current_localtimestamp", "version"}
+
+#: Columns that `stepladder data score` writes.
+_SCORES = ("length", "loss", "mask_area", "score")
 
 #: What the samples' columns are a table of; `fields.id` is a column as well.
 _TABLE = "fields"
@@ -130,7 +137,7 @@ def _check(tree: Any, columns: pa.Schema) -> None:
         kind = node["class"]
         if kind not in _ALLOWED:
             raise ExpressionError(f"expected an expression over the sample's fields, found {_REFUSED.get(kind, kind)}")
-        if kind == "FUNCTION" and not _may_be_used(node["function_name"].lower()):
+        if kind == "FUNCTION" and not _may_be_used(node["function_name"].lower(), len(node["arguments"])):
             raise ExpressionError(
                 f"the function {node['function_name']} may not be used here",
                 "only functions of one sample whose value is the same on every day and machine",
@@ -164,7 +171,9 @@ def _functions() -> dict[str, bool]:
         return {name: bool(pure) for name, pure in connection.execute(query).fetchall()}
 
 
-def _may_be_used(name: str) -> bool:
+def _may_be_used(name: str, arguments: int) -> bool:
+    if name in _IMPURE or (name == "age" and arguments == 1):  # the age of one time is its distance from today
+        return False
     if name in _PURE_MACROS or name.startswith(_PURE_PREFIXES):
         return True
     # DuckDB says itself what an unknown function may have been meant to be.
@@ -185,5 +194,22 @@ def _check_column(names: list[str], columns: pa.Schema) -> None:
     shown = ", ".join(listed[:_COLUMNS_SHOWN]) + (", ..." if len(listed) > _COLUMNS_SHOWN else "")
     raise ExpressionError(
         f"unknown column `{'.'.join(names)}`, the samples have {shown}",
-        f"did you mean `{known[near[0]]}`?" if near else "text stands in single quotes: meta.neg_type = 'tierA'",
+        _hint(path, known[near[0]] if near else None),
     )
+
+
+def _hint(path: list[str], near: str | None) -> str:
+    """What an unknown column was meant to be; `near` is the column of the nearest name."""
+    if path[0] in TURNS:
+        return "turns are no columns; there are `turns`, `characters` and `answer`"
+    if path == ["tier"]:
+        return "the dataset has no `tiers:`, which give it the column `tier`"
+    if path == ["none"]:
+        return "write `is null`"
+    if near is not None:
+        return f"did you mean `{near}`?"
+    if len(path) == 1 and path[0] in _SCORES:
+        return "`stepladder data score` writes such columns; name its file as the dataset's `scores:`"
+    if len(path) == 1:
+        return "text stands in single quotes: meta.neg_type = 'tierA'"
+    return "a member of an object has the names of all that it is in before it: meta.neg_type"

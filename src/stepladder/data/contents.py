@@ -1,4 +1,7 @@
-"""Fingerprints of what files contain, remembered by size, time and inode so that a warm start reads nothing again."""
+"""Fingerprints of what files contain, remembered by size, time and inode so that a warm start reads nothing again.
+
+The time is that of the last change of the inode: unlike the time of modification, no program can put it back.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ def content_digest(files: Iterable[Path], cache: Path) -> str:
 
 def _file_digest(file: Path, notes: Path) -> str:
     found = file.stat()
-    seen = [found.st_size, found.st_mtime_ns, found.st_ino]
+    seen = [found.st_size, found.st_ctime_ns, found.st_ino]
     note = notes / f"{digest(str(file.absolute()))}.json"
     try:
         known = json.loads(note.read_text("utf-8"))
@@ -46,7 +49,7 @@ def _file_digest(file: Path, notes: Path) -> str:
         hashed = hashlib.blake2b(digest_size=16)
         while block := content.read(_BLOCK):
             hashed.update(block)
-    if time.time() - found.st_mtime > _SETTLED_SECONDS:
+    if time.time() - found.st_ctime > _SETTLED_SECONDS:
         write_text(note, json.dumps({"file": str(file), "seen": seen, "digest": hashed.hexdigest()}))
     return hashed.hexdigest()
 

@@ -1,7 +1,8 @@
 """A selection as a LLaVA-style file, for scripts that read their data themselves.
 
-One epoch in the order of positions, a sample at a time. Paths are absolute, so that a script which joins a folder of
-images in front of them gets the same paths; embedded images become files in `{name}_images/` beside the file.
+One epoch in the order in which the trainer takes it, a sample at a time. Paths are absolute, so that a script which
+joins a folder of images in front of them gets the same paths; embedded images become files in `{name}_images/` beside
+the file.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from stepladder.data.lengths import trained_order
 from stepladder.data.record import MASKS
 from stepladder.data.records import Store
-from stepladder.data.samples import PLACEHOLDER, DataError, Sample, sample_of
+from stepladder.data.samples import PLACEHOLDER, DataError, Sample, named_images, sample_of
 from stepladder.data.selection import Selection
 
 _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
@@ -33,7 +35,7 @@ _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp", b"GI
 _ID_BYTES = 8
 
 
-def export(selection: Selection, out: Path, placeholders: bool, positions: int | None = None) -> int:
+def export(selection: Selection, out: Path, placeholders: bool, positions: int | None = None, window: int = 0) -> int:
     """Write the samples at the first positions of a selection; the file appears whole or not at all.
 
     Args:
@@ -41,6 +43,7 @@ def export(selection: Selection, out: Path, placeholders: bool, positions: int |
         out: `.json` (one list) or `.jsonl` (an object a line); replaced if it is there.
         placeholders: put `<image>` for each image before the first question.
         positions: how many; an epoch if None.
+        window: the stage's `length_window`, see `trained_order`.
 
     Returns the number of samples written. A sample that comes more than once is written as often, and its id, like
     any that was written before, gets `@{position}` at its end.
@@ -56,7 +59,7 @@ def export(selection: Selection, out: Path, placeholders: bool, positions: int |
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(_lines(_records(selection, out, placeholders, count), out.suffix))
+            file.writelines(_lines(_records(selection, out, placeholders, count, window), out.suffix))
         temporary.replace(out)
     finally:
         temporary.unlink(missing_ok=True)
@@ -71,10 +74,10 @@ def _lines(records: Iterable[Mapping[str, Any]], suffix: str) -> Iterator[str]:
     yield after
 
 
-def _records(selection: Selection, out: Path, placeholders: bool, count: int) -> Iterator[dict[str, Any]]:
-    ids = _Ids(selection)
+def _records(selection: Selection, out: Path, placeholders: bool, count: int, window: int) -> Iterator[dict[str, Any]]:
+    ids, order = _Ids(selection), trained_order(selection, window)
     for position in range(count):
-        part, row = selection.at(position)
+        part, row = order(position)
         store = part.store
         try:
             record, embedded = store.record(row), store.images(row)
@@ -92,7 +95,8 @@ def _convert(
     """A record with everything but its id; raises DataError."""
     converted: dict[str, Any] = {}
     if images:
-        converted["image"] = images[0] if isinstance(record.get("image"), str) else list(images)
+        one = len(images) == 1 and isinstance(named_images(record), str)
+        converted["image"] = images[0] if one else list(images)
     if sample.depth:
         converted["depth"] = sample.depth[0] if isinstance(record["depth"], str) else list(sample.depth)
     converted["conversations"] = _conversations(sample, len(images) if placeholders else 0)

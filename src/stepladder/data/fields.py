@@ -6,6 +6,7 @@ Types are found over all records: a field that is a number in one and a text in 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import duckdb
@@ -22,6 +23,9 @@ OWN = ("row", "line", "id", "image_count", "turns", "characters", "answer", "tie
 #: An object with more keys than this is a map, not a structure, and stays JSON text.
 _MOST_KEYS = 1000
 
+#: Levels of a column below which values stay JSON text: an Arrow schema holds 64.
+_LEVELS = 32
+
 #: What `json_structure` calls numbers; a signed and an unsigned one are both HUGEINT.
 _NUMBERS = ("UBIGINT", "BIGINT", "HUGEINT", "DOUBLE")
 
@@ -37,7 +41,8 @@ def structure_of(connection: duckdb.DuckDBPyConnection, place: str) -> dict[str,
         place: the dataset, for messages.
 
     Raises:
-        SourceError: two fields that differ only in case, which no condition could tell apart.
+        SourceError: two fields that no condition could tell apart: they differ only in case, or one of them is called
+            as the other one's column.
     """
     # Not json_group_structure, which holds all records in memory: 18 GB for 10 million small ones.
     top: dict[str, Any] = {}
@@ -45,13 +50,26 @@ def structure_of(connection: duckdb.DuckDBPyConnection, place: str) -> dict[str,
         top = _merged(top, _of_one(json.loads(found)))
     long = f"SELECT count(*) > 0 FROM records WHERE regexp_matches(record, '{_LONG_NUMBER}')"
     unsigned = bool(connection.execute(long).fetchall()[0][0])
+    _require_apart(top, place)
+    return {name: _typed(value, unsigned) for name, value in top.items() if name} | _turn_types(top)
+
+
+def _require_apart(names: Iterable[str], place: str) -> None:
     seen: dict[str, str] = {}
-    for name in top:
+    for name in names:
         other = seen.setdefault(name.lower(), name)
         if other != name:
             text = f"the fields `{other}` and `{name}` differ only in case, so no condition could tell them apart"
             raise SourceError(place, text, "rename one of them")
-    return {name: _typed(value, unsigned) for name, value in top.items() if name} | _turn_types(top)
+    for name in seen.values():
+        column = _column(name)
+        if column != name and column.lower() in seen:
+            text = f"the field `{name}` becomes the column `{column}`, and there is a field `{seen[column.lower()]}`"
+            raise SourceError(place, text, "rename one of them")
+
+
+def _column(field: str) -> str:
+    return f"sample_{field}" if field.lower() in OWN and field != "id" else field
 
 
 def _of_one(node: Any) -> Any:
@@ -79,13 +97,15 @@ def _merged(first: Any, second: Any) -> Any:
     return "JSON"
 
 
-def _typed(node: Any, unsigned: bool) -> Any:
+def _typed(node: Any, unsigned: bool, level: int = 1) -> Any:
+    if level > _LEVELS and isinstance(node, dict | list):
+        return "JSON"
     if isinstance(node, dict):
         if not node or "" in node or len({name.lower() for name in node}) < len(node) or len(node) > _MOST_KEYS:
             return "JSON"
-        return {name: _typed(value, unsigned) for name, value in node.items()}
+        return {name: _typed(value, unsigned, level + 1) for name, value in node.items()}
     if isinstance(node, list):
-        return [_typed(item, unsigned) for item in node]
+        return [_typed(item, unsigned, level + 1) for item in node]
     if node in ("UBIGINT", "HUGEINT"):
         return node if unsigned else "BIGINT"  # signed where it can be: a difference may be negative
     return "VARCHAR" if node == "NULL" else node  # null everywhere, and still comparable with a text
@@ -118,8 +138,7 @@ def fields_query(structure: dict[str, Any], name: str, embedded: bool) -> str:
     ]
     for field in structure:
         if field not in TURNS and field != "id":
-            own = field.lower() in OWN
-            columns.append(f"t.{quoted(field)} AS {quoted(f'sample_{field}' if own else field)}")
+            columns.append(f"t.{quoted(field)} AS {quoted(_column(field))}")
     shape = literal(json.dumps(structure, ensure_ascii=False))
     transformed = f"json_transform(record::JSON, {shape})" if structure else "NULL"
     images = ", images" if embedded else ""

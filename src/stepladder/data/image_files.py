@@ -1,4 +1,4 @@
-"""The image files that records name: inside the dataset's folder, there, and, where it is asked for, whole.
+"""The image and depth files that records name: inside the dataset's folder, there, and, where it is asked for, whole.
 
 A path that leaves the folder is never opened, also through a link: a data file from somewhere else cannot make a run
 read what lies around it. Whoever keeps images elsewhere puts the data file into a folder above them.
@@ -32,10 +32,16 @@ _AT_ONCE = 16
 _NAMES = """
     SELECT "row",
            CASE json_type(found) WHEN 'ARRAY' THEN found->>'$[*]' WHEN 'VARCHAR' THEN [found->>'$'] ELSE [] END
-    FROM (SELECT "row", coalesce(record::JSON->'$.images', record::JSON->'$.image') AS found
+    FROM (SELECT "row", {named} AS found
           FROM records SEMI JOIN chosen USING ("row"))
     ORDER BY "row"
 """
+
+#: What names a record's files, by what they are.
+_FIELDS = {
+    "image": "coalesce(nullif(record::JSON->'$.images', 'null'::JSON), record::JSON->'$.image')",
+    "depth map": "record::JSON->'$.depth'",
+}
 
 #: Size in bytes, time in nanoseconds and inode of a file: while they stay, so does what decoding it gave.
 _Seen = tuple[int, int, int]
@@ -52,45 +58,65 @@ def bad_images(store: Store, rows: npt.NDArray[np.int64], cache: Path, decoded: 
     """
     if "images" in store.records.column_names:
         return list(_bad_embedded(store, rows)) if decoded else []
+    return _bad_named(store, rows, cache, decoded, "image")
+
+
+def bad_depth(store: Store, rows: npt.NDArray[np.int64], cache: Path, decoded: bool) -> list[tuple[int, str]]:
+    """(row, why) of the records without a depth map for each image, or with one that cannot be used; see `bad_images`.
+
+    A row may come twice.
+    """
+    images = store.fields.column("image_count").to_numpy()
+    found = []
+    for row, names in _named(store, rows, "depth map"):
+        if len(names) != images[row] or not names:
+            found.append((row, f"{len(names)} depth maps for {images[row]} images, expected one for each"))
+    return found + _bad_named(store, rows, cache, decoded, "depth map")
+
+
+def _bad_named(
+    store: Store, rows: npt.NDArray[np.int64], cache: Path, decoded: bool, what: str
+) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     with closing(_Notes(cache / "images.sqlite")) as notes:
-        records = _named(store, rows)
+        records = _named(store, rows, what)
         while part := list(islice(records, _RECORDS)):
-            found += _bad_files(store.folder, part, notes if decoded else None)
+            found += _bad_files(store.folder, part, notes if decoded else None, what)
     return found
 
 
-def _named(store: Store, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, list[str | None]]]:
-    """(row, names of its images), by row."""
+def _named(store: Store, rows: npt.NDArray[np.int64], what: str) -> Iterator[tuple[int, list[str | None]]]:
+    """(row, names of its files), by row; `what` is a key of `_FIELDS`."""
     with closing(connect()) as connection:
         connection.register("records", store.records.select(["row", "record"]))
         connection.register("chosen", pa.table({"row": rows}))
-        found = connection.execute(_NAMES)
+        found = connection.execute(_NAMES.format(named=_FIELDS[what]))
         while part := found.fetchmany(_RECORDS):
             yield from part
 
 
 def _bad_files(
-    folder: Path, records: Sequence[tuple[int, list[str | None]]], notes: _Notes | None
+    folder: Path, records: Sequence[tuple[int, list[str | None]]], notes: _Notes | None, what: str
 ) -> Iterator[tuple[int, str]]:
     names = {name for _, names in records for name in names if name is not None}
-    why = {name: _unusable(str(folder), name) for name in names}
+    why = {name: _unusable(str(folder), name, what) for name in names}
     if notes is not None:
-        why |= notes.decoded({name: folder / name for name in names if why[name] is None})
+        troubles = notes.decoded({name: folder / name for name in names if why[name] is None})
+        why |= {name: f"{what} {name} does not decode: {trouble}" for name, trouble in troubles.items() if trouble}
     for row, wanted in records:
-        reasons = ["an image path that is no text" if name is None else why[name] for name in wanted]
+        reasons = [f"a path of {what} that is no text" if name is None else why[name] for name in wanted]
         if reason := next(filter(None, reasons), None):
             yield row, reason
 
 
-def _unusable(folder: str, name: str) -> str | None:
-    """Why a file cannot be opened as the image of a record of this folder."""
+def _unusable(folder: str, name: str, what: str) -> str | None:
+    """Why a file cannot be opened as the image or depth map of a record of this folder."""
     if "\0" in name:
-        return f"image {name!r} is no path"
+        return f"{what} {name!r} is no path"
     true = true_path(os.path.join(folder, name))  # noqa: PTH118 - a Path costs more, millions of times
     if not lies_within(true, folder):
-        return f"image {name} leaves the dataset's folder {folder}"
-    return None if os.path.isfile(true) else f"image {name} not found in {folder}"  # noqa: PTH113
+        return f"{what} {name} leaves the dataset's folder {folder}"
+    return None if os.path.isfile(true) else f"{what} {name} not found in {folder}"  # noqa: PTH113
 
 
 def _bad_embedded(store: Store, rows: npt.NDArray[np.int64]) -> Iterator[tuple[int, str]]:
@@ -114,8 +140,8 @@ class _Notes:
     def close(self) -> None:
         self._database.close()
 
-    def decoded(self, files: dict[str, Path]) -> dict[str, str | None]:
-        """By name: None for an image that decodes, else why it does not."""
+    def decoded(self, files: dict[str, Path]) -> dict[str, str]:
+        """By name: "" for an image that decodes, else why it does not."""
         seen = {name: _seen(path) for name, path in files.items()}
         troubles = {name: self._known(files[name], seen[name]) for name in files}
         new = [name for name, trouble in troubles.items() if trouble is None]
@@ -125,10 +151,8 @@ class _Notes:
                 "REPLACE INTO images VALUES (?, ?, ?, ?, ?)",
                 [(str(files[name]), *seen[name], trouble) for name, trouble in zip(new, fresh, strict=True)],
             )
-        troubles |= dict(zip(new, fresh, strict=True))
-        return {
-            name: f"image {name} does not decode: {trouble}" if trouble else None for name, trouble in troubles.items()
-        }
+        known = {name: trouble for name, trouble in troubles.items() if trouble is not None}
+        return known | dict(zip(new, fresh, strict=True))
 
     def _known(self, path: Path, seen: _Seen) -> str | None:
         """What is noted of a file as it is now, "" for one that decodes; None where nothing is."""
@@ -139,7 +163,7 @@ class _Notes:
 
 def _seen(path: Path) -> _Seen:
     found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return found.st_size, found.st_ctime_ns, found.st_ino
 
 
 def _decode_all(paths: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from stepladder.spec import DataSpec
@@ -178,7 +179,9 @@ def _times(part: Part, factor: float, expression: str) -> Part:
         return replace(part, repeat=part.repeat * int(factor))
     if part.count is not None:
         raise MixtureError(f"`*{factor:g}` in {expression!r} of a part with a count, expected a whole number")
-    return replace(part, fraction=(1.0 if part.fraction is None else part.fraction) * factor)
+    # As written, in decimal: 0.7 * 0.1 of floats is less than 0.07.
+    fraction = Decimal(repr(1.0 if part.fraction is None else part.fraction)) * Decimal(repr(factor))
+    return replace(part, fraction=float(fraction))
 
 
 def source(data: DataSpec, name: str) -> Source:

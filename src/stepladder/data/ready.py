@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from stepladder import console
 from stepladder.data.stages import StageData, data_of
 from stepladder.errors import PlanError, Problem
+from stepladder.facts import current_events
 from stepladder.journal import Journal
+from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder_worker.contract import ContractError, read_json, write_json
 
@@ -30,19 +32,41 @@ def make_ready(plan: Plan, stage: PlannedStage, begun: bool, journal: Journal | 
     data = data_of(plan, stage)
     if data is None:
         return
-    before = _fingerprint(data.files.selection)
+    before = _fingerprint(data.files.selection) or _recorded(plan, stage)
     if begun and before is not None:
         _require_unchanged(data, before)
     selection = data.selection()
+    _require_same_as_before(plan, stage, selection)
     exported = _export(data, selection)
-    if selection.fingerprint == before and not exported:
+    if selection.fingerprint == before and not exported and _recorded(plan, stage) == before:
         return
     facts = {"mixture": selection.mixture, "fingerprint": selection.fingerprint, "samples": selection.length}
     if journal is not None:
         journal.append("selected", stage=stage.name, **facts, left_out=selection.left_out)
     console.note(f"data of stage {stage.name}: {selection.mixture}, {selection.length:,} samples an epoch")
+    for dataset, count in selection.unscored.items():
+        console.warn(f"stage {stage.name}: {count:,} samples of {dataset} have no score")
     if selection.left_out:
         console.warn(f"stage {stage.name}: {selection.left_out} bad samples are left out: {data.files.left_out}")
+
+
+def _recorded(plan: Plan, stage: PlannedStage) -> str | None:
+    """The fingerprint of what was last selected for a stage, by the journal."""
+    events = current_events(Journal(RunDirectory(Path(plan.output_dir)).journal).read(), stage.name)
+    found = [str(event["fingerprint"]) for event in events if event["event"] == "selected" and "fingerprint" in event]
+    return found[-1] if found else None
+
+
+def _require_same_as_before(plan: Plan, stage: PlannedStage, selection: Selection) -> None:
+    """A position is carried over a boundary only within the same samples in the same order."""
+    if stage.handover.data != "continue" or stage.index == 1:
+        return
+    earlier = plan.stages[stage.index - 2]
+    before = _recorded(plan, earlier)
+    if before is not None and before != selection.fingerprint:
+        text = f"continues the data of stage {earlier.name}, which are not the same any more"
+        hint = f"put the files back as they were, or set both aside with `--fresh --stage {earlier.name}`"
+        raise PlanError([Problem(f"stage {stage.name}", text, hint)])
 
 
 def _fingerprint(selection: Path) -> str | None:

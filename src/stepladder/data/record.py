@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stepladder.data.samples import ROLES
+from stepladder.data.samples import ROLES, named_images, present
 
 #: Masks that a record may name, in `meta` or beside it, and the image they belong to (-1: the last).
 MASKS = {"mask_a": 0, "mask_b": -1}
@@ -70,9 +70,10 @@ class Record:
 
 def read_record(record: Mapping[str, Any]) -> Record:
     """Any JSON object as a `Record`."""
+    record = present(record)
     found = record.get("meta")
     meta: Mapping[str, Any] = found if isinstance(found, Mapping) else {}
-    images = _names(record.get("images", record.get("image")))
+    images = _names(named_images(record))
     depth = [Extra("depth", name, index) for index, name in enumerate(_names(record.get("depth")))]
     masks = [
         Extra("mask", name, image)

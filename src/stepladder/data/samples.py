@@ -1,11 +1,13 @@
 """Training samples from a file: LLaVA-style conversations, messages, prompt + completion, or plain text.
 
-Standard library only. Image paths are relative to the file's folder; images come before the first turn of the user.
+Standard library only. Image paths are relative to the file's folder, which they must not leave, links followed;
+absolute ones are taken at their word. Images come before the first turn of the user.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +18,12 @@ ROLES = {"human": "user", "gpt": "assistant", "system": "system", "user": "user"
 
 #: Stands for an image in LLaVA-style text.
 PLACEHOLDER = "<image>"
+
+#: What may be named as a data file, and what to do with other formats.
+_FORMATS = (
+    ".jsonl, .json, .txt or the selection.json of a selection\n"
+    "hint: other formats, such as .parquet, are datasets of a curriculum's `data:`"
+)
 
 #: How many problems of a file one error lists.
 PROBLEMS_SHOWN = 5
@@ -91,8 +99,9 @@ def sample_of(
         DataError: the record cannot be used, or an image file is missing.
     """
     if not isinstance(record, dict):
-        found = f"not JSON: {record}" if isinstance(record, json.JSONDecodeError) else type(record).__name__
+        found = f"not JSON: {record}" if isinstance(record, ValueError | RecursionError) else type(record).__name__
         raise DataError(f"expected a JSON object, found {found}")
+    record = present(record)
     images = _images(record, folder) if embedded is None else ()
     return Sample(
         id=str(record.get("id", name)),
@@ -104,53 +113,81 @@ def sample_of(
     )
 
 
+def present(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a record has: null is a field that is not there, as tables write where a row has no value."""
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def named_images(record: Mapping[str, Any]) -> Any:
+    """What names a record's images, unjudged: its `images`, else its `image`; None for neither."""
+    return next((found for name in ("images", "image") if (found := record.get(name)) is not None), None)
+
+
 def _records(path: Path) -> Iterator[tuple[str, Any]]:
     """(where, record) pairs; an unreadable line is a record that `sample_of` refuses."""
+    if path.suffix not in (".jsonl", ".json", ".txt"):
+        raise DataError(f"data file {path} has an unknown format, expected {_FORMATS}")
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"data file {path} cannot be read: {error}\nhint: name a .jsonl, .json or .txt file") from None
     if path.suffix == ".jsonl":
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
                 yield f"{path}:{number}", _parsed(line)
     elif path.suffix == ".json":
         records = _parsed(text)
+        if isinstance(records, Exception):
+            raise DataError(f"{path} is not JSON: {records}\nhint: check that the file was written to its end")
         if not isinstance(records, list):
             raise DataError(f"{path} should hold a JSON list of samples\nhint: one object a line needs the name .jsonl")
         for number, record in enumerate(records):
             yield f"{path}: sample {number}", record
-    elif path.suffix == ".txt":
+    else:
         for number, paragraph in enumerate(part.strip() for part in text.split("\n\n")):
             if paragraph:
                 yield f"{path}: paragraph {number}", {"text": paragraph}
-    else:
-        raise DataError(f"data file {path} has an unknown format\nhint: name a .jsonl, .json or .txt file")
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and very deep nesting
         return error
 
 
 def _images(record: Mapping[str, Any], folder: Path) -> tuple[str, ...]:
-    found = record.get("images", record.get("image")) or []
+    found = named_images(record) or []
     names = [found] if isinstance(found, str) else found
     if not _are_names(names):
         raise DataError(f"expected image paths, found {found!r}")
-    paths = [folder.absolute() / name for name in names]
-    missing = [str(path) for path in paths if not path.is_file()]
+    if outside := [name for name in names if leaves(name)]:
+        raise DataError(f"expected image paths inside {folder.absolute()}, found {', '.join(outside)}")
+    paths = [str(folder.absolute() / name) for name in names]
+    missing = [path for path in paths if not os.path.isfile(path)]  # noqa: PTH113 - quicker, at every access
     if missing:
         raise DataError(f"image file not found: {', '.join(missing)}")
-    return tuple(str(path) for path in paths)
+    return tuple(paths)
 
 
 def _depth(found: Any, folder: Path) -> tuple[str, ...]:
-    """Paths of depth maps; () for anything else, which matters only where depth is trained on."""
+    """Paths of depth maps; () for anything else, which matters only where depth is trained on.
+
+    Anything else are also paths that leave the folder.
+    """
     names = [found] if isinstance(found, str) else found
-    return tuple(str(folder.absolute() / name) for name in names) if _are_names(names) else ()
+    if not _are_names(names) or any(leaves(name) for name in names):
+        return ()
+    return tuple(str(folder.absolute() / name) for name in names)
+
+
+def leaves(name: str) -> bool:
+    """Whether a relative path leads out of the folder that it starts at by `..`.
+
+    Absolute paths and links of somebody's own folder are their own say; a dataset of a curriculum is held to its folder
+    through links as well.
+    """
+    return os.path.normpath(name).split(os.sep, 1)[0] == os.pardir
 
 
 def _are_names(found: Any) -> bool:
@@ -175,13 +212,12 @@ def _turns(turns: Any, role_key: str, text_key: str) -> list[dict[str, str]]:
         raise DataError(f"expected a list of turns, found {turns!r}")
     messages = []
     for turn in turns:
-        role = ROLES.get(turn.get(role_key, "")) if isinstance(turn, dict) else None
-        text = turn.get(text_key) if isinstance(turn, dict) else None
-        if role is None or not isinstance(text, str):
+        role, text = (turn.get(role_key), turn.get(text_key)) if isinstance(turn, dict) else (None, None)
+        if not isinstance(role, str) or role not in ROLES or not isinstance(text, str):
             raise DataError(
                 f"expected turns with {role_key!r} (one of {', '.join(ROLES)}) and text as {text_key!r}, found {turn!r}"
             )
-        messages.append({"role": role, "content": text})
+        messages.append({"role": ROLES[role], "content": text})
     return messages
 
 

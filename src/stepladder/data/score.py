@@ -16,12 +16,13 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from stepladder.data.check.measuring import argv_of
 from stepladder.data.columns import described
 from stepladder.data.condition import ExpressionError, check_condition
+from stepladder.data.measuring import argv_of
 from stepladder.data.mixture import Mixture, Part, Source
 from stepladder.data.records import Store
 from stepladder.data.samples import PROBLEMS_SHOWN
@@ -69,24 +70,57 @@ def score(source: Source, cache: Path, by: str, out: Path, model: str, stage: Pl
         source: the dataset; its own `scores` and `tiers` are not looked at.
         cache: folder of the stores.
         by: loss, length, mask_area, or an SQL expression.
-        out: the file; appears whole or not at all.
+        out: the file; one of the same samples keeps its other columns.
         model: folder or hub name, for loss and length.
         stage: whose interpreter and arguments (`max_tiles`, ...) hold for loss and length.
 
     Raises:
-        PlanError: a dataset, mask or expression that cannot be used. RunError: the measuring process failed.
+        PlanError: a dataset, mask, expression or file that cannot be used. RunError: the measuring process failed.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
+    others = _others(out)
+    column = by if by in (*WITH_MODEL, MASK_AREA) else EXPRESSION
     if by in WITH_MODEL:
-        _measure(source, cache, by, out, model, stage)
-        return _summary(by, pq.read_table(out).column(by), 0)
-    store = open_store(source, cache, "refuse")
-    values = _mask_areas(store) if by == MASK_AREA else _values(store, by)
-    column = by if by == MASK_AREA else EXPRESSION
+        found = _measured(source, cache, by, model, stage)
+    else:
+        store = open_store(source, cache, "refuse")
+        values = _mask_areas(store) if by == MASK_AREA else _values(store, by)
+        found = pa.table({"id": store.fields.column("id"), column: values})
+    _write(out, found, others)
+    values = found.column(column)
+    return _summary(column, values, values.null_count)
+
+
+def _others(out: Path) -> pa.Table | None:
+    """The scores that a file has already; None where there is none. Raises PlanError for a file of another kind."""
+    if not out.exists():
+        return None
+    try:
+        table = pq.read_table(out)
+    except (OSError, pa.ArrowException) as error:
+        text = f"is there already and no Parquet file: {str(error).splitlines()[0]}"
+        raise PlanError([Problem(str(out), text, "name another file with --out")]) from None
+    if "id" not in table.column_names:
+        raise PlanError([Problem(str(out), "is there already, without a column `id`", "name another file with --out")])
+    return table
+
+
+def _write(out: Path, found: pa.Table, others: pa.Table | None) -> None:
+    """Write the new column beside those that a file of the same samples has; appears whole or not at all.
+
+    Raises PlanError for a file that scores other samples.
+    """
+    if others is not None:
+        places = pc.index_in(found.column("id"), value_set=others.column("id").cast(pa.string()))
+        if places.null_count or len(others) != len(found):
+            hint = "name another file with --out, or delete this one"
+            raise PlanError([Problem(str(out), "is there already, with the scores of other samples", hint)])
+        for name in others.column_names:
+            if name not in found.column_names:
+                found = found.append_column(name, others.column(name).take(places))
+    out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.{os.getpid()}.partial")
-    pq.write_table(pa.table({"id": store.fields.column("id"), column: values}), partial)
+    pq.write_table(found, partial)
     partial.replace(out)
-    return _summary(column, pa.chunked_array([values]), values.null_count)
 
 
 def _summary(column: str, values: pa.ChunkedArray, missing: int) -> Scores:
@@ -96,17 +130,20 @@ def _summary(column: str, values: pa.ChunkedArray, missing: int) -> Scores:
     return Scores(column, len(known), missing, known[0], known[len(known) // 2], known[-1])
 
 
-def _measure(source: Source, cache: Path, by: str, out: Path, model: str, stage: PlannedStage | None) -> None:
+def _measured(source: Source, cache: Path, by: str, model: str, stage: PlannedStage | None) -> pa.Table:
     if stage is None:
         hint = "give the curriculum a stage with `data:` and the built-in trainer"
         raise PlanError([Problem(f"--by {by}", "no stage says how samples are made into tokens", hint)])
     whole = Part(replace(source, scores=None, tiers=None), None, None, None, None, 1, None)
     with tempfile.TemporaryDirectory(prefix="stepladder-score-") as scratch:
         selection = make_selection(Mixture(source.name, (whole,), 0, "refuse"), cache, Path(scratch) / "all")
+        out = Path(scratch) / "scores.parquet"
         argv = argv_of(stage, model, selection.path / FILE, out, by)
         done = subprocess.run(argv, env={**os.environ, **stage.env}, stdout=subprocess.DEVNULL, check=False)
-    if done.returncode != 0:
-        raise RunError(f"measuring {source.name} by {by} ended with exit code {done.returncode}", hint="see above")
+        if done.returncode != 0:
+            text = f"measuring {source.name} by {by} ended with exit code {done.returncode}"
+            raise RunError(text, hint="what it said stands above")
+        return pq.read_table(out)
 
 
 def _values(store: Store, expression: str) -> pa.Array:

@@ -16,18 +16,16 @@ from typing import Any
 import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 from filelock import FileLock
 
-from stepladder import console
-from stepladder.data.columns import ColumnError, columns_of, described
+from stepladder.data.columns import ColumnError, columns_of, described, token_lengths
 from stepladder.data.condition import ExpressionError
 from stepladder.data.contents import content_digest, digest
 from stepladder.data.mixture import Mixture, Part, Place
 from stepladder.data.records import Store
 from stepladder.data.rows import Rows, drawn, matching, ordered, share_of
 from stepladder.data.samples import DataError
-from stepladder.data.selection import FILE, VERSION, Selection, read_selection
+from stepladder.data.selection import FILE, VERSION, Selection, digest_of, read_selection
 from stepladder.data.sql import connect
 from stepladder.data.store import BadSamplesError, disk_errors, open_store
 from stepladder.data.usable import FILES, Look, unusable
@@ -59,12 +57,13 @@ _OF_DATASET: dict[str | None, Place] = {"scores": ("scores",), "tiers.by": ("tie
 
 @dataclass(frozen=True)
 class _Selected:
-    """Rows of a part, in their order, and (where, id, why) of those that cannot be used."""
+    """Rows of a part, in their order; (where, id, why) of those that cannot be used; samples without a score."""
 
     part: Part
     store: Store
     rows: Rows
     left_out: tuple[tuple[str, str, str], ...]
+    unscored: int
     lengths: npt.NDArray[np.int32] | None
 
 
@@ -85,16 +84,16 @@ def make_selection(mixture: Mixture, cache: Path, out: Path, look: Look = FILES)
     """
     stores = {source.name: open_store(source, cache, mixture.on_bad_sample) for source in mixture.sources.values()}
     shares = _weights(mixture)
-    fingerprint = _fingerprint(mixture, stores, cache, look)
+    inputs = _inputs(mixture, stores, cache, look)
     with disk_errors(f"the selection {out}"), _locked(out, cache):
-        kept = _kept(out, fingerprint, stores)
+        kept = _kept(out, inputs, stores)
         if kept is None:
             selected = [
                 _select(mixture, part, stores[part.source.name], cache, look)
                 for part, share in zip(mixture.parts, shares, strict=True)
                 if share != 0
             ]
-            _write(out, mixture, selected, [share for share in shares if share != 0], fingerprint)
+            _write(out, mixture, selected, [share for share in shares if share != 0], inputs)
             kept = read_selection(out)
     return kept
 
@@ -109,17 +108,18 @@ def _locked(out: Path, cache: Path) -> Iterator[None]:
         yield
 
 
-def _kept(out: Path, fingerprint: str, stores: dict[str, Store]) -> Selection | None:
+def _kept(out: Path, inputs: str, stores: dict[str, Store]) -> Selection | None:
     try:
         selection = read_selection(out)
     except DataError:
         return None
-    same = all(stores[part.dataset].path == part.store_path for part in selection.parts)
-    return selection if same and selection.fingerprint == fingerprint else None
+    there = {store.path for store in stores.values()}
+    same = selection.inputs == inputs and all(part.store_path in there and part.is_whole() for part in selection.parts)
+    return selection if same else None
 
 
-def _fingerprint(mixture: Mixture, stores: dict[str, Store], cache: Path, look: Look) -> str:
-    """Of the definition and of what its files contain, wherever they lie."""
+def _inputs(mixture: Mixture, stores: dict[str, Store], cache: Path, look: Look) -> str:
+    """Digest of the definition and of what its files contain, wherever they lie."""
     contents = {}
     for name, source in sorted(mixture.sources.items()):
         scores = None
@@ -162,8 +162,6 @@ def _select(mixture: Mixture, part: Part, store: Store, cache: Path, look: Look)
     with closing(connect()) as connection:
         try:
             columns, unscored = columns_of(part.source, store)
-            if unscored:
-                console.warn(f"{unscored} of {store.rows} samples of {part.source.name} have no score")
             connection.register("fields", columns)
             rows = matching(connection, part.where, columns.schema)
         except ColumnError as error:
@@ -183,15 +181,7 @@ def _select(mixture: Mixture, part: Part, store: Store, cache: Path, look: Look)
     if not skip and (bad := unusable(store, rows, cache, look, decoded=False)):
         named = [(store.where(row), f"sample {store.id(row)}: {why}") for row, why in bad]
         raise BadSamplesError(named, str(store.source))
-    return _Selected(part, store, rows, tuple(left_out), lengths_of(columns))
-
-
-def lengths_of(columns: pa.Table) -> npt.NDArray[np.int32] | None:
-    """Tokens of every row of a store, -1 where they are not known; None without whole numbers called `length`."""
-    if "length" not in columns.column_names or not pa.types.is_integer(columns.schema.field("length").type):
-        return None
-    found: npt.NDArray[np.int32] = columns.column("length").fill_null(-1).to_numpy().astype(np.int32)
-    return found
+    return _Selected(part, store, rows, tuple(left_out), unscored, token_lengths(part.source, store, columns))
 
 
 def _drawn(connection: duckdb.DuckDBPyConnection, mixture: Mixture, part: Part, rows: Rows, of: int) -> Rows:
@@ -213,9 +203,7 @@ def _drawn(connection: duckdb.DuckDBPyConnection, mixture: Mixture, part: Part, 
     return rows
 
 
-def _write(
-    out: Path, mixture: Mixture, selected: Sequence[_Selected], shares: list[int | None], fingerprint: str
-) -> None:
+def _write(out: Path, mixture: Mixture, selected: Sequence[_Selected], shares: list[int | None], inputs: str) -> None:
     """Write beside the place and rename, so that a reader never meets half a selection."""
     new = out.with_name(f".{out.name}.new-{os.getpid()}")
     shutil.rmtree(new, ignore_errors=True)
@@ -230,10 +218,12 @@ def _write(
         "mixture": mixture.name,
         "key": mixture.key,
         "seed": mixture.seed,
-        "fingerprint": fingerprint,
+        "inputs": inputs,
+        "fingerprint": digest(mixture.key, mixture.seed, [[part[name] for name in _TRAINED] for part in parts]),
         "length": sum(part["count"] * part["repeat"] for part in parts),
         "parts": parts,
         "left_out": len(left_out),
+        "unscored": {entry.part.source.name: entry.unscored for entry in selected if entry.unscored},
     }
     with (new / "left_out.jsonl").open("w", encoding="utf-8") as file:
         for entry in left_out:
@@ -241,6 +231,10 @@ def _write(
     (new / FILE).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
     shutil.rmtree(out, ignore_errors=True)
     new.rename(out)
+
+
+#: What of a part decides which samples come when.
+_TRAINED = ("dataset", "content", "digest", "share", "repeat", "shuffled")
 
 
 def _written(folder: Path, index: int, selected: _Selected, share: int | None) -> dict[str, Any]:
@@ -252,6 +246,8 @@ def _written(folder: Path, index: int, selected: _Selected, share: int | None) -
         "dataset": part.source.name,
         "store": str(store.path),
         "store_rows": store.rows,
+        "content": store.content,
+        "digest": digest_of(selected.rows, selected.lengths),
         "folder": str(store.folder),
         "where": part.where,
         "rows": f"part_{index}.npy",

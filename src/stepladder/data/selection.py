@@ -6,6 +6,7 @@ into memory, so that opening one takes milliseconds and no memory, in any number
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ FILE = "selection.json"
 #: Version of what a selection's folder holds.
 VERSION = 1
 
-_HINT = "make the selection again: start the stage again, or run `stepladder data show`"
+_HINT = "make the selection again: start the stage again, or `stepladder run` again"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class SelectedPart:
         dataset: its name.
         store_path: folder of its store.
         store_rows: records of the store.
+        digest: of rows and lengths, see `digest_of`.
         rows_path: its rows, an int64 array in the order of the selection.
         lengths_path: tokens of all rows of its store, or None where nobody has counted them.
         where: the condition, or None.
@@ -49,6 +51,7 @@ class SelectedPart:
     dataset: str
     store_path: Path
     store_rows: int
+    digest: str
     rows_path: Path
     lengths_path: Path | None
     where: str | None
@@ -70,7 +73,11 @@ class SelectedPart:
     @cached_property
     def lengths(self) -> npt.NDArray[np.int32] | None:
         """Tokens of every row of the store, -1 where not known, mapped; None without any. Raises as `rows` does."""
-        return None if self.lengths_path is None else _mapped(self.lengths_path, self.store.rows, "int32")
+        return None if self.lengths_path is None else _mapped(self.lengths_path, self.store_rows, "int32")
+
+    def is_whole(self) -> bool:
+        """Whether rows and lengths are those that were written."""
+        return digest_of(self.rows, self.lengths) == self.digest
 
 
 class Selection:
@@ -81,10 +88,12 @@ class Selection:
         mixture: its name.
         key: names the order: the same key continues the same order in a later stage.
         seed: of every draw.
-        fingerprint: of the definition and the contents of its files.
+        inputs: digest of the definition and of its files' contents: while it stays, so does the selection.
+        fingerprint: of what is trained when: the order, the rows, and the contents of the stores.
         length: samples of an epoch.
         parts: in the order of the mixture.
         left_out: how many samples were left out because they cannot be used.
+        unscored: how many samples of a dataset have no score, by its name, where some have none.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any]) -> None:
@@ -93,14 +102,17 @@ class Selection:
         self.mixture: str = facts["mixture"]
         self.key: str = facts["key"]
         self.seed: int = facts["seed"]
+        self.inputs: str = facts["inputs"]
         self.fingerprint: str = facts["fingerprint"]
         self.length: int = facts["length"]
         self.left_out: int = facts["left_out"]
+        self.unscored: dict[str, int] = facts["unscored"]
         self.parts = tuple(
             SelectedPart(
                 dataset=part["dataset"],
                 store_path=Path(part["store"]),
                 store_rows=part["store_rows"],
+                digest=part["digest"],
                 rows_path=path / part["rows"],
                 lengths_path=None if part["lengths"] is None else path / part["lengths"],
                 where=part["where"],
@@ -146,6 +158,19 @@ class Selection:
                 firsts[part.store_path] = rows
                 rows += part.store_rows
         return firsts
+
+
+def digest_of(rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int32] | None) -> str:
+    """32 hex digits of a part's rows, and of the lengths that are kept beside them."""
+    hashed = hashlib.blake2b(np.ascontiguousarray(rows).data, digest_size=16)
+    if lengths is not None:
+        hashed.update(np.ascontiguousarray(lengths).data)
+    return hashed.hexdigest()
+
+
+def is_selection(path: Path) -> bool:
+    """Whether a path that is given as data is a selection: its folder, or the `selection.json` in it."""
+    return path.name == FILE or (path / FILE).is_file()
 
 
 def read_selection(path: Path, stores: bool = True) -> Selection:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from stepladder.data.sql import connect
@@ -12,12 +13,18 @@ DEEPEST = 100
 
 #: What DuckDB reads and JSON does not allow: a comma before a closing bracket, other spellings of NaN and infinity.
 _TOO_LENIENT = r",\s*[\]}]|[:\[,]\s*-?(?i:nan|inf)"
+
+#: Python reads whole numbers of at most 4300 digits (sys.get_int_max_str_digits); fewer make a suspect.
+_LONG_NUMBER = "[0-9]{200}"
+
 _SUSPECT = f"""
-    SELECT number, record, json_type(try_cast(record AS JSON)) IS NOT NULL AS readable
-    FROM (SELECT row_number() OVER () - 1 AS number, record FROM batch)
-    WHERE coalesce(json_type(try_cast(record AS JSON)), '') <> 'OBJECT'
-       OR regexp_matches(record, '{_TOO_LENIENT}')
-       OR length(record) - length(translate(record, '{{[', '')) > {DEEPEST}
+    SELECT number, record, json_type(value) IS NOT NULL AS readable
+    FROM (SELECT row_number() OVER () - 1 AS number, record, try_cast(record AS JSON) AS value FROM batch)
+    WHERE coalesce(json_type(value), '') <> 'OBJECT'
+       OR regexp_matches(record, '{_TOO_LENIENT}|{_LONG_NUMBER}')
+       OR strlen(record) - strlen(replace(replace(record, '{{', ''), '[', '')) > {DEEPEST}
+       OR list_unique(json_keys(value)) < len(json_keys(value))
+       OR len(list_filter(json_keys(value, '$..*'), lambda keys: list_unique(keys) < len(keys))) > 0
     ORDER BY number
 """
 
@@ -39,16 +46,44 @@ def unusable(batch: Any) -> list[tuple[int, str]]:
 def _reason(text: str, readable: bool) -> str | None:
     """Why a suspect is no JSON object that both can read; None where it is one. `readable`: by DuckDB."""
     try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        return f"not JSON: {error.msg} at character {error.pos + 1}"
-    except RecursionError:
-        return f"nested more than {DEEPEST} deep"
+        value = parsed(text)
+    except ValueError as error:
+        return str(error)
     if not isinstance(value, dict):
         return f"expected a JSON object, found {type(value).__name__}"
-    if _depth(value) > DEEPEST:
-        return f"nested more than {DEEPEST} deep"
     return None if readable else "not JSON that DuckDB reads, such as half of a surrogate pair in a text"
+
+
+_TOO_DEEP = f"nested more than {DEEPEST} deep"
+
+
+def parsed(text: str) -> Any:
+    """A JSON value whose objects have every key once; raises ValueError, whose text says what is wrong."""
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_int=_whole)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not JSON: {error.msg} at character {error.pos + 1}") from None
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if _depth(value) > DEEPEST:
+        raise ValueError(_TOO_DEEP)
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of a key that is there twice, DuckDB reads the first value and Python the last."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"the key `{twice}` twice in one object, expected once")
+    return found
+
+
+def _whole(digits: str) -> int:
+    try:
+        return int(digits)
+    except ValueError:
+        raise ValueError(f"a number of {len(digits)} digits, longer than Python reads") from None
 
 
 def _depth(value: Any) -> int:

@@ -28,6 +28,7 @@ def connect(threads: int | None = None) -> duckdb.DuckDBPyConnection:
     settings: dict[str, Any] = _SETTINGS | ({} if threads is None else {"threads": threads})
     connection = duckdb.connect(config=settings)
     connection.execute("SET enable_progress_bar = false")  # stdout is the command's answer
+    connection.execute("SET TimeZone = 'UTC'")  # else a condition on times depends on the machine
     connection.execute("SET lock_configuration = true")
     return connection
 

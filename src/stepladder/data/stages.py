@@ -13,7 +13,7 @@ from stepladder.parse import Loaded, load
 from stepladder.paths import RunDirectory, StageDataDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.preflight import checked_plan
-from stepladder.resolve import BUILT_IN
+from stepladder.spec import BUILT_IN
 from stepladder.yaml_source import suggestion
 
 if TYPE_CHECKING:
@@ -55,9 +55,10 @@ class StageData:
         from stepladder.data.usable import Look
 
         reader: Literal["answer", "messages"] | None = None
+        depth = self.stage.script == BUILT_IN and bool(self.stage.args.get("use_depth"))
         if self.stage.script == BUILT_IN:
             reader = "messages" if self.stage.args.get("assistant_only_loss") else "answer"
-        return make_selection(self.mixture, self.cache, out, look or Look(reader=reader))
+        return make_selection(self.mixture, self.cache, out, look or Look(reader=reader, depth=depth))
 
 
 @dataclass(frozen=True)

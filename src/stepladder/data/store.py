@@ -24,6 +24,7 @@ from stepladder.data.samples import PROBLEMS_SHOWN
 from stepladder.data.sieve import unusable
 from stepladder.data.sources.batch import BLOCK, Batch, SourceError
 from stepladder.data.sources.formats import SourceFiles, source_files
+from stepladder.data.sources.tables import mixed_images
 from stepladder.data.sql import connect
 from stepladder.errors import InputError, Problem, RunError
 
@@ -112,11 +113,12 @@ def _write_records(files: SourceFiles, new: Path) -> dict[str, Any]:
     """Write `records.arrow` and, where there are any, `left_out.jsonl`; returns what store.json says of them."""
     rows = left_out = 0
     starts: list[tuple[str, int]] = []
+    kinds: set[bool] = set()
     writer = None
     with (new / "left_out.jsonl").open("w", encoding="utf-8") as refused:
         for path in files.files:
             starts.append((str(path), rows))
-            for batch in _large(files.batches(path)):
+            for batch in _large(_of_one_kind(files.batches(path), kinds)):
                 kept, bad = _sieved(batch, rows)
                 if writer is None:
                     writer = pa.ipc.new_stream(str(new / "records.arrow"), kept.schema)
@@ -136,6 +138,15 @@ def _write_records(files: SourceFiles, new: Path) -> dict[str, Any]:
 _EMPTY = pa.table(
     {"record": pa.array([], pa.large_string()), "row": pa.array([], pa.int64()), "line": pa.array([], pa.int64())}
 )
+
+
+def _of_one_kind(batches: Iterator[Batch], kinds: set[bool]) -> Iterator[Batch]:
+    """The batches, as long as all of a dataset hold images or none does; `kinds` is what the files before had."""
+    for batch in batches:
+        kinds.add(batch.images is not None)
+        if len(kinds) > 1:
+            raise mixed_images(f"{batch.file}: row {batch.lines[0]}")
+        yield batch
 
 
 def _large(batches: Iterator[Batch]) -> Iterator[Batch]:

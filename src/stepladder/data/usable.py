@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from stepladder.data.image_files import bad_images
+from stepladder.data.image_files import bad_depth, bad_images
 from stepladder.data.processes import spread
 from stepladder.data.records import Store, read_store
 from stepladder.data.samples import DataError, sample_of
@@ -34,10 +34,12 @@ class Look:
         images: image files must be there.
         reader: how the built-in trainer reads the records, "answer" or "messages" (`assistant_only_loss`); None where
             another script does, whose formats are its own.
+        depth: every image needs a depth map, whose file is looked at like an image's.
     """
 
     images: bool = True
     reader: Literal["answer", "messages"] | None = None
+    depth: bool = False
 
 
 #: Files there, records as their script may have them.
@@ -55,6 +57,9 @@ def unusable(store: Store, rows: Rows, cache: Path, look: Look, decoded: bool) -
         decoded: decode every image as well, where images are looked at.
     """
     found = bad_images(store, rows, cache, decoded) if look.images else []
+    if look.images and look.depth:
+        # The first fault of a row; an image's comes before that of its depth map.
+        found = sorted((dict(reversed(bad_depth(store, rows, cache, decoded))) | dict(found)).items())
     if look.reader is not None:
         known = {row for row, _ in found}
         found += [bad for bad in _unreadable(store, rows, look.reader, cache) if bad[0] not in known]

@@ -17,6 +17,9 @@ Answer = Point | str | None
 #: Distances within which a point counts as found, in units of the image's sides.
 THRESHOLDS = (0.02, 0.05, 0.10)
 
+#: What binary numbers lose: from 0.3 to 0.4 is 0.1, and a little more.
+ROUNDING = 1e-9
+
 #: Tier of the samples whose object can be seen, and of the others where the sample does not name one.
 POSITIVES, NEGATIVES = "positives", "negatives"
 
@@ -49,12 +52,16 @@ class Outcome:
             return math.dist(self.truth, self.predicted)
         return math.inf
 
+    def within(self, limit: float) -> bool:
+        """Whether the predicted point is at most that far from the true one."""
+        return self.distance <= limit + ROUNDING
+
     @property
     def right(self) -> bool:
         """NOT_VISIBLE where that is true, or a point within the largest of the distances."""
         if self.truth == NOT_VISIBLE:
             return self.predicted == NOT_VISIBLE
-        return self.distance <= THRESHOLDS[-1]
+        return self.within(THRESHOLDS[-1])
 
 
 @dataclass(frozen=True)
@@ -104,7 +111,7 @@ def metrics(outcomes: Sequence[Outcome]) -> dict[str, Figure]:
         "not_visible_accuracy": _share([_refusal(outcome) for outcome in outcomes]),
         "valid_format": _share([outcome.predicted is not None for outcome in outcomes]),
         "mean_l2": _ratio(sum(found), len(found)),
-        **{f"success_{limit:.2f}": _share([distance <= limit for distance in distances]) for limit in THRESHOLDS},
+        **{f"success_{limit:.2f}": _share([outcome.within(limit) for outcome in positives]) for limit in THRESHOLDS},
         "hit_mask": _share(masked),
         "distinct_points": _ratio(len(set(points)), len(points)),
         "score": _share([outcome.right for outcome in outcomes]),

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from PIL import Image
 
 from stepladder.data.answers import EXPECTED, Point
-from stepladder.data.samples import DataError, Sample, read_samples
-from stepladder.data.selection import FILE, Selection, read_selection
+from stepladder.data.samples import DataError, Sample, leaves, read_samples
+from stepladder.data.selection import Selection, is_selection, read_selection
+from stepladder.data.true_paths import file_within
 from stepladder.evaluate.metrics import Answer, Outcome, parse_answer
 from stepladder.evaluate.selected import drawn_positions
 from stepladder_worker.order import EpochOrder
 
 #: Of a selection `limit` is drawn from this many times as many samples: more than that is not read to draw a few.
 _LOOKED_AT = 20
+
+#: Finds a file by the name that a sample gives it; None where there is none, or it may not be opened.
+_Find = Callable[[str], str | None]
 
 _OTHER_TASK = "hint: evaluate on samples of the pointing task"
 
@@ -44,11 +48,12 @@ def read_tasks(path: Path, limit: int | None = None) -> list[Task]:
         DataError: see `read_samples` and `read_selection`; also an answer that is neither a point nor NOT_VISIBLE, a
             sample without images, or a missing mask.
     """
-    if path.name == FILE or path.is_dir():
+    samples: Iterable[tuple[Sample, _Find]]
+    if is_selection(path):
         samples = _of_selection(read_selection(path), limit)
     else:
-        samples = ((sample, path.parent) for sample in read_samples(path))
-    return drawn([_task(sample, folder) for sample, folder in samples], limit)
+        samples = ((sample, partial(_file, path.parent)) for sample in read_samples(path))
+    return drawn([_task(sample, find) for sample, find in samples], limit)
 
 
 def drawn(tasks: list[Task], limit: int | None) -> list[Task]:
@@ -92,15 +97,21 @@ def _grey(path: Path) -> Image.Image:
         raise DataError(f"mask {path} cannot be decoded: {error}\nhint: write the mask anew") from None
 
 
-def _of_selection(selection: Selection, limit: int | None) -> Iterator[tuple[Sample, Path]]:
-    """(sample, folder of its relative names) of an epoch, or of what a limited draw looks at."""
+def _file(folder: Path, name: str) -> str | None:
+    """A file that a data file names; one outside its folder must be named absolutely, as `data export` does."""
+    path = folder / name
+    return str(path) if not leaves(name) and path.is_file() else None
+
+
+def _of_selection(selection: Selection, limit: int | None) -> Iterator[tuple[Sample, _Find]]:
+    """Samples of an epoch, or of what a limited draw looks at; nothing outside their dataset's folder is opened."""
     most = selection.length if limit is None else limit * _LOOKED_AT
     for position in drawn_positions(selection, most):
         part, row = selection.at(position)
-        yield part.store.sample(row), part.store.folder
+        yield part.store.sample(row), partial(file_within, str(part.store.folder))
 
 
-def _task(sample: Sample, folder: Path) -> Task:
+def _task(sample: Sample, find: _Find) -> Task:
     completion = sample.columns.get("completion")
     if not isinstance(completion, list) or not (sample.images or sample.embedded):
         raise DataError(f"sample {sample.id} asks nothing about images\n{_OTHER_TASK}")
@@ -109,7 +120,10 @@ def _task(sample: Sample, folder: Path) -> Task:
     if truth is None:
         raise DataError(f"sample {sample.id}: expected the answer {EXPECTED}, found {text!r}\n{_OTHER_TASK}")
     name = sample.meta.get("mask_b")
-    mask = folder / name if isinstance(name, str) and name and isinstance(truth, tuple) else None
-    if mask is not None and not mask.is_file():
-        raise DataError(f"sample {sample.id}: mask {mask} not found\nhint: meta.mask_b is relative to the data file")
-    return Task(sample, truth, mask)
+    if not isinstance(name, str) or not name or not isinstance(truth, tuple):
+        return Task(sample, truth, None)
+    mask = find(name)
+    if mask is None:
+        hint = "meta.mask_b is relative to the data file, whose folder it must not leave"
+        raise DataError(f"sample {sample.id}: mask {name} not found in the data's folder\nhint: {hint}")
+    return Task(sample, truth, Path(mask))

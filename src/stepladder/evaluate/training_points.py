@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stepladder.data.answers import Point
 from stepladder.data.samples import read_samples
-from stepladder.data.selection import FILE, Selection, read_selection
+from stepladder.data.selection import Selection, is_selection, read_selection
 from stepladder.evaluate.metrics import parse_answer
 from stepladder.evaluate.selected import drawn_positions
 
@@ -20,7 +20,7 @@ def training_points(path: Path) -> list[Point]:
 
     Raises DataError for what cannot be read.
     """
-    selected = path.name == FILE or path.is_dir()
+    selected = is_selection(path)
     texts = _selected_answers(read_selection(path)) if selected else _answers(path)
     found = (parse_answer(text) for text in texts)
     return [answer for answer in found if isinstance(answer, tuple)]

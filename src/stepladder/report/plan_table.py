@@ -13,7 +13,10 @@ from stepladder.remarks import number
 
 def plan_report(plan: Plan) -> RenderableType:
     """The whole answer of `stepladder plan`."""
-    return Group(_heading(plan), _stages(plan), _details(plan), *(f"warning: {text}" for text in plan.warnings))
+    said = [f"warning: {text}" for text in plan.warnings]
+    if any(stage.mixture is not None for stage in plan.stages):
+        said.append("data are not read here: `stepladder data check` looks at them")
+    return Group(_heading(plan), _stages(plan), _details(plan), *said)
 
 
 def _heading(plan: Plan) -> RenderableType:

@@ -38,7 +38,8 @@ def load_images(sample: Sample, use_depth: bool) -> list[Any]:
     if len(sample.depth) != len(images) or not images:
         raise DataError(
             f"sample {sample.id} has {len(sample.depth)} depth maps for {len(images)} images, expected one for each\n"
-            "hint: name them under `depth`, in the order of the images, or leave out use_depth"
+            "hint: name them under `depth`, in the order of the images, by paths inside the data's folder, "
+            "or leave out use_depth"
         )
     return images + [_decoded(sample, f"depth map {path}", Path(path), _depth_picture) for path in sample.depth]
 

@@ -9,14 +9,11 @@ from typing import Any
 
 from stepladder.data.lengths import estimate, trained_order
 from stepladder.data.samples import DataError, read_samples
-from stepladder.data.selection import read_selection
+from stepladder.data.selection import is_selection, read_selection
 from stepladder.trainer.dataset import to_dataset
 from stepladder.trainer.sampler import Order, named_order
 from stepladder.trainer.selected import SelectedDataset
 from stepladder_worker.windows import WindowedOrder
-
-#: What a selection is called, in whatever folder.
-SELECTION = "selection.json"
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def load_training(
     Raises:
         DataError: see `read_samples`, `to_dataset`, `read_selection` and `SelectedDataset`.
     """
-    if path.name == SELECTION:
+    if is_selection(path):
         selection = read_selection(path)
         selected = SelectedDataset(selection, keep_messages, use_depth)
         entry_at = trained_order(selection, length_window)
@@ -74,7 +71,7 @@ def load_evaluation(path: Path | None, *, keep_messages: bool, use_depth: bool) 
     """
     if path is None:
         return None
-    if path.name == SELECTION:
+    if is_selection(path):
         raise DataError(
             f"eval_data {path} is a selection, expected a data file\nhint: `stepladder data export` writes one"
         )

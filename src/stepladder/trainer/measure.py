@@ -51,6 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (DataError, TilesError) as error:
         sys.stderr.write(f"error: {said(error)}\n")
         return 2
+    except OSError as error:  # what transformers raises for a model that is not there
+        reason = str(error).splitlines()[0]
+        sys.stderr.write(f"error: {options.model} cannot be loaded: {reason}\nhint: name the folder of a model\n")
+        return 2
     _write(options.out, options.by, found)
     sys.stdout.write(json.dumps(_summary(options, found, bad)) + "\n")
     return 0

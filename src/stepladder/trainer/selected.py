@@ -41,15 +41,13 @@ class SelectedDataset(Dataset):  # type: ignore[misc]
         rows = concatenate_datasets([table.select_columns("row") for table in tables])
         super().__init__(rows.data, rows.info)
         self._firsts = [0, *accumulate(store.rows for store in self._stores)]
-        self._first_of = {store.path: first for store, first in zip(self._stores, self._firsts, strict=False)}
         self._selection = selection
         self._keep_messages, self._use_depth = keep_messages, use_depth
         self._shows_images = use_depth or any(_has_images(store) for store in self._stores)
 
     def row_of(self, entry: Entry) -> int:
         """The index of a sample of the selection."""
-        part, row = entry
-        return self._first_of[part.store_path] + row
+        return self._selection.index_of(*entry)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         number = bisect_right(self._firsts, row) - 1

@@ -151,7 +151,7 @@ def _start_problem(evidence: Mapping[str, Any], expected: Mapping[str, Any]) -> 
 
 def _order_problem(evidence: Mapping[str, Any], planned: PlannedOrder | None) -> str | None:
     """The first samples that every process drew against the order of the stage's mixture."""
-    if planned is None or planned.problem is not None:
+    if planned is None or planned.problem or planned.unknown:
         return None if planned is None else planned.problem
     data, size = evidence["data"], int(evidence["batch"]["per_device"])
     if data["length"] != planned.length:
@@ -182,7 +182,9 @@ def _described(facts: StageFacts) -> str:
     where = f"epoch {data['epoch']}, sample {data['first_batches'][0]['position']}"
     detail = f"{facts.stage.handover.data} data start at {where} of {data['length']}"
     reasons = [reason for segment in facts.segments for reason in _inexact(segment.evidence)]
-    return f"{detail}; not exact: {reasons[0]}" if reasons else detail
+    detail = f"{detail}; not exact: {reasons[0]}" if reasons else detail
+    unknown = facts.planned_order.unknown if facts.planned_order else None
+    return f"{detail}; {unknown}" if unknown else detail
 
 
 def _inexact(evidence: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -38,7 +38,7 @@ LEFT_OUT = "left_out.jsonl"
 _UNFINISHED = ".unfinished"
 
 #: Raised whenever the same layout and settings give other files.
-VERSION = 1
+VERSION = 2
 
 Surveyed = tuple[Scene, list[LeftOut]]
 
@@ -79,13 +79,14 @@ def build(root: Path, out: Path, settings: Settings, workers: int) -> tuple[dict
 def _scenes(root: Path, out: Path, split: str) -> list[str]:
     if not (root / split).is_dir():
         found = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir())) if root.is_dir() else "nothing"
-        raise InputError([Problem(str(root / split), f"no such folder; {root} has {found}", "name a split: --split")])
+        hint = f"ROOT is the folder above the split: {root.parent}" if root.name == split else "name a split: --split"
+        raise InputError([Problem(str(root / split), f"no such folder; {root} has {found}", hint)])
     if root.resolve() in (out.resolve(), *out.resolve().parents) or out.resolve() in root.resolve().parents:
         raise InputError([Problem(str(out), f"found one folder within the other ({root})", "name an OUT beside ROOT")])
     folders = scene_folders(root, split)
     if not folders:
         text = "holds no scene with objects, expected folders {scene}/uid_{uid}/"
-        raise InputError([Problem(str(root / split), text, "docs/data.md describes the layout")])
+        raise InputError([Problem(str(root / split), text, "docs/building.md describes the layout")])
     return folders
 
 
@@ -119,8 +120,23 @@ def _existing(out: Path, identity: dict[str, Any]) -> dict[str, Any] | None:
         if found != identity:
             text = f"holds a build with {_difference(found, identity)}"
             raise InputError([Problem(str(out), text, "name another folder, or delete this one to build it anew")])
-        return description if path.parent == out else None
+        if path.parent != out:
+            return None
+        _require_whole(out / SAMPLES, description)
+        return description
     raise InputError([Problem(str(out), "holds something that is not a build", "name another folder")])
+
+
+def _require_whole(samples: Path, description: Mapping[str, Any]) -> None:
+    if not samples.is_file() or _facts_of(samples) != description.get("file"):
+        hint = f"delete {samples.parent} and build again"
+        raise InputError([Problem(str(samples), "is not as it was built: it was changed, or cut", hint)])
+
+
+def _facts_of(path: Path) -> dict[str, Any]:
+    """Size in bytes and digest of a file."""
+    with path.open("rb") as file:
+        return {"bytes": path.stat().st_size, "blake2b": hashlib.file_digest(file, "blake2b").hexdigest()}
 
 
 def _difference(found: dict[str, Any], asked: dict[str, Any]) -> str:
@@ -208,7 +224,7 @@ def _finish(
     if left_out:
         text = "".join(json.dumps(asdict(entry)) + "\n" for entry in left_out)
         write_whole(out / LEFT_OUT, text.encode())
-    description = identity | _counts(choice, left_out)
+    description = identity | _counts(choice, left_out) | {"file": _facts_of(out / SAMPLES)}
     write_whole(out / DESCRIPTION, (json.dumps(description, indent=1) + "\n").encode())
     return description
 

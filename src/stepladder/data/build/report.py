@@ -13,7 +13,7 @@ _NEEDS = {
     "tierB": "views of other objects of the scene in which the object is known not to be",
     "tierC": "frames of the object's part of the scene in which it is known not to be",
 }
-_KNOW = "a visibility.json in each scene can say what its frames show (docs/data.md)"
+_KNOW = "a visibility.json in each scene can say what its frames show (docs/building.md)"
 _WAYS = {
     "tierB": f"{_KNOW}, and --unlisted absent trusts the lists",
     "tierC": f"{_KNOW}, and --inpainted uses pictures with the object removed",

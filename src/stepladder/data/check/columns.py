@@ -14,10 +14,28 @@ IMAGES = ("images", "image")
 def scenes(schema: pa.Schema) -> str | None:
     """SQL for the list of the scenes of a record, as text; None where the dataset names none."""
     names = [f'"{name}"' for name in SCENES if name in schema.names]
-    if "meta" in schema.names and pa.types.is_struct(meta := schema.field("meta").type):
-        known = {meta.field(index).name for index in range(meta.num_fields)}
-        names += [f'"meta"."{name}"' for name in SCENES if name in known]
-    return f"[{', '.join(f'{name}::varchar' for name in names)}]" if names else None
+    found = [*map(_text, names), *filter(None, (in_meta(schema, name) for name in SCENES))]
+    return f"[{', '.join(found)}]" if found else None
+
+
+def in_meta(schema: pa.Schema, name: str) -> str | None:
+    """SQL for a field of `meta` as text; None where no record can have it.
+
+    Where one record's `meta` is no object, or has fields of several types, the store keeps all of them as JSON text.
+    """
+    if "meta" not in schema.names:
+        return None
+    meta = schema.field("meta").type
+    if not pa.types.is_struct(meta):
+        return f"""try_cast("meta" as json)->>'$.{name}'"""
+    known = {meta.field(index).name for index in range(meta.num_fields)}
+    return _text(f'"meta"."{name}"') if name in known else None
+
+
+def _text(column: str) -> str:
+    """A value as text; a text that is kept as JSON, beside numbers in other records, without its quotes."""
+    text = f"{column}::varchar"
+    return f"coalesce(case when {text} like '\"%' then try_cast({text} as json)->>'$' end, {text})"
 
 
 def images(schema: pa.Schema) -> str | None:

@@ -36,6 +36,7 @@ KINDS: dict[str, Kind] = {
     "image_size": Kind(WARNING, False, "images of another size than the record says"),
     "image_extent": Kind(WARNING, False, "tiny or giant images"),
     "extra_size": Kind(WARNING, False, "depth or masks of another size than their image"),
+    "meta": Kind(WARNING, False, "records whose meta is no object"),
     "answer": Kind(ERROR, False, "answers that are neither a point nor NOT_VISIBLE"),
     "coordinates": Kind(ERROR, False, "points outside [0, 1]"),
     "is_neg": Kind(ERROR, False, "answers that contradict meta.is_neg"),

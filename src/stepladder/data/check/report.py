@@ -14,6 +14,7 @@ from rich.text import Text
 from stepladder.data.check.finding import ERROR, KINDS, WARNING, Finding, severity_of
 from stepladder.data.check.selections import Standing
 from stepladder.data.check.tokens import Tokens
+from stepladder.data.printable import printable
 
 VERSION = 1
 
@@ -89,7 +90,7 @@ def _stages(found: Report) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("stage", overflow="fold")
     table.add_column("mixture", overflow="fold")
-    for title in ("samples", "epochs", "left out", "tokens", "padding"):
+    for title in ("samples", "epochs", "left out" if found.skip else "bad", "tokens", "padding"):
         table.add_column(title, justify="right")
     tokens = {measured.stage: measured for measured in found.tokens}
     for stage in found.stages:
@@ -114,18 +115,13 @@ def _of_kind(found: Report, kind: str) -> RenderableType:
     lines = [f"{severity_of(kind, found.skip)}: {count:,} {KINDS[kind].title} ({kind})", *map(_line, shown)]
     if count > len(shown):
         lines.append(f"  ... and {count - len(shown):,} more")
-    return Text("\n".join(map(_printable, lines)))
+    return Text("\n".join(map(printable, lines)))
 
 
 def _line(finding: Finding) -> str:
     whose = f"sample {finding.id}: " if finding.id is not None else ""
     used = f" [{', '.join(finding.stages)}]" if finding.stages else " [evaluation]"
     return f"  {finding.where}: {whose}found {finding.found}, expected {finding.expected}{used}"
-
-
-def _printable(text: str) -> str:
-    """Without the control characters that a sample may hold, which a terminal would obey."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _plural(count: int, word: str) -> str:

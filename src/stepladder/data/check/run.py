@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stepladder.data.check import measuring, scan, selections, whole
+from stepladder.data import measuring
+from stepladder.data.check import scan, selections, whole
 from stepladder.data.check.book import Book
 from stepladder.data.check.finding import Fault
 from stepladder.data.check.progress import Tell

@@ -46,12 +46,23 @@ def faults(raw: Mapping[str, Any], folder: Path, rules: Rules, embedded: Sequenc
     record = read_record(raw)
     images = [] if embedded is not None else [("image", name) for name in record.images]
     pictures = len(images) if embedded is None else len(embedded)
-    found = [*_placeholders(record, pictures), *(_depth(record, pictures) if rules.depth else ())]
+    found = [*_meta(raw), *_placeholders(record, pictures), *(_depth(record, pictures) if rules.depth else ())]
     found += _files([*images, *((extra.what, extra.name) for extra in record.extras)], folder)
     # The trainer's own reader refuses the same things in other words.
-    unreadable = [] if found else list(_unreadable(raw, record, folder, rules.reader, embedded))
+    unreadable = (
+        []
+        if any(fault.kind != "meta" for fault in found)
+        else list(_unreadable(raw, record, folder, rules.reader, embedded))
+    )
     answers = _answer(record) if rules.pointing and not unreadable else []
     return [*found, *unreadable, *answers]
+
+
+def _meta(raw: Mapping[str, Any]) -> Iterator[Fault]:
+    """One such record makes `meta` JSON text for all of them, so that `meta.is_neg` is no column any more."""
+    meta = raw.get("meta")
+    if meta is not None and not isinstance(meta, Mapping):
+        yield Fault("meta", f"meta {_quoted(repr(meta))}", "a JSON object, or no meta")
 
 
 def _placeholders(record: Record, images: int) -> Iterator[Fault]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from stepladder.data.check.finding import Fault
 from stepladder.data.check.uses import Corpus
+from stepladder.data.positions import after
 from stepladder.data.selection import Selection
 from stepladder.plan import PlannedStage
 
@@ -42,7 +43,8 @@ class Standing:
 
 def standing(stage: PlannedStage, selection: Selection, left_out: int) -> Standing:
     """A stage and its selection in figures."""
-    return Standing(stage.name, selection.mixture, selection.length, stage.batch.samples, stage.samples, left_out)
+    trained = after(0, stage.steps, stage.batch.samples, selection.length)
+    return Standing(stage.name, selection.mixture, selection.length, stage.batch.samples, trained, left_out)
 
 
 def small(standing: Standing) -> Iterator[Fault]:

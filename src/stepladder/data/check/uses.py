@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from stepladder.data.check.measuring import BUILT_IN
 from stepladder.data.records import Store
 from stepladder.data.selection import Selection
 from stepladder.plan import PlannedStage
+from stepladder.spec import BUILT_IN
 
 Rows = npt.NDArray[np.int64]
 

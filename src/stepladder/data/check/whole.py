@@ -9,12 +9,12 @@ from contextlib import contextmanager
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from stepladder.data.answers import NOT_VISIBLE, POINT_PATTERN
-from stepladder.data.check.columns import images, scenes
+from stepladder.data.answers import NOT_VISIBLE
+from stepladder.data.check.columns import images, in_meta, scenes
 from stepladder.data.check.finding import Fault
+from stepladder.data.check.same_files import KnownFiles
 from stepladder.data.check.uses import Corpus, Rows
 from stepladder.data.sql import connect, literal
-from stepladder.data.true_paths import true_path
 
 #: Rows of a query's answer that are in memory at once.
 BATCH = 100_000
@@ -24,11 +24,16 @@ MOST = 0.5
 
 
 def is_pointing(corpus: Corpus, rows: Rows) -> bool:
-    """Whether most answers among some rows of a dataset are a point or NOT_VISIBLE."""
+    """Whether most answers among some rows of a dataset are meant as a point or NOT_VISIBLE, right or wrong.
+
+    Those that begin like one are, and those of records that say whether they are negatives (`meta.is_neg`).
+    """
     with _views(looked_at=(corpus, rows)) as connection:
-        good = f"regexp_full_match(answer, $point) or trim(answer) = '{NOT_VISIBLE}'"
-        query = f"select count(*) filter ({good}) from looked_at"
-        found = connection.execute(query, {"point": POINT_PATTERN}).fetchall()[0][0]
+        negative = in_meta(corpus.store.fields.schema, "is_neg")
+        meant = [f"trim(answer) = '{NOT_VISIBLE}'", "starts_with(ltrim(answer), '[(')"]
+        meant += [f"(answer is not null and {negative} in ('true', 'false'))"] if negative else []
+        query = f"select count(*) filter ({' or '.join(meant)}) from looked_at"
+        found = connection.execute(query).fetchall()[0][0]
     return bool(found > MOST * len(rows))
 
 
@@ -88,28 +93,29 @@ def _leaked_scenes(connection: DuckDBPyConnection, train: Corpus, held_out: Corp
 
 
 def _leaked_images(connection: DuckDBPyConnection, train: Corpus, held_out: Corpus) -> Iterator[tuple[int, Fault]]:
-    """Files are told by their true paths; only those are looked up whose last part evaluation knows as well."""
+    """Files are told by what they are, whatever they are called: see `KnownFiles`."""
     own, theirs = images(train.store.fields.schema), images(held_out.store.fields.schema)
     if own is None or theirs is None or train.embedded or held_out.embedded:
         return
     names = f"select distinct unnest({theirs}) as name from held"
-    used = {_true_path(held_out, name) for (name,) in _answers(connection, names) if name is not None}
-    last = r"regexp_extract(name, '[^/]*$')"
-    alike = f"""
-        select name from (select distinct unnest({own}) as name from train)
-        where {last} in (select {last} from ({names}))"""
-    leaked = [name for (name,) in _answers(connection, alike) if _true_path(train, name) in used]
-    connection.register("leaked", pa.table({"name": pa.array(leaked, pa.string())}))
+    used = KnownFiles(_path(held_out, name) for (name,) in _answers(connection, names) if name is not None)
+    trained = f"select distinct unnest({own}) as name from train"
+    same = {
+        name: other
+        for (name,) in _answers(connection, trained)
+        if name is not None and (other := used.same_as(_path(train, name))) is not None
+    }
+    connection.register("leaked", pa.table({"name": pa.array(same, pa.string())}))
     query = f"""
         select row, min(name) from (select row, unnest({own}) as name from train) join leaked using (name)
         group by row order by row"""
     for row, name in _answers(connection, query):
-        expected = f"images that {held_out.name} does not have"
-        yield row, Fault("leak_image", f"image {name}, which evaluation uses ({held_out.name})", expected)
+        found = f"image {name}, which evaluation uses ({held_out.name}: {same[name]})"
+        yield row, Fault("leak_image", found, f"images that {held_out.name} does not have")
 
 
-def _true_path(corpus: Corpus, name: str) -> str:
-    return true_path(os.path.join(corpus.store.folder, name))  # noqa: PTH118 - as `true_paths` has it
+def _path(corpus: Corpus, name: str) -> str:
+    return os.path.join(corpus.store.folder, name)  # noqa: PTH118 - as `true_paths` has it
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -72,16 +73,21 @@ def kinds(selection: Selection, columns: Sequence[pa.Table]) -> list[Kind]:
 
 
 def lengths(selection: Selection) -> list[Bin]:
-    """Samples by the characters of all their turns, in bins of equal width up to the 99th percentile.
+    """Samples by the characters of all their turns; see `bins`."""
+    return bins(np.concatenate([_characters(part) for part in selection.parts]))
 
-    The last bin also holds what is longer.
+
+def bins(values: npt.NDArray[np.int64]) -> list[Bin]:
+    """Whole numbers (at least one) in bins of equal width up to the 99th percentile.
+
+    The last bin also holds what is longer; bins that hold nothing are left out.
     """
-    values = np.concatenate([_characters(part) for part in selection.parts])
     first, last, longest = int(values.min()), int(np.quantile(values, 0.99)), int(values.max())
     edges = np.unique(np.linspace(first, last + 1, BINS + 1).astype(np.int64))
     counts = np.histogram(np.minimum(values, last), edges)[0].tolist()
     ends = [*(edge - 1 for edge in edges[1:-1].tolist()), longest]
-    return [Bin(start, end, count) for start, end, count in zip(edges[:-1].tolist(), ends, counts, strict=True)]
+    found = zip(edges[:-1].tolist(), ends, counts, strict=True)
+    return [Bin(start, end, count) for start, end, count in found if count]
 
 
 def _characters(part: SelectedPart) -> Any:

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 
 from stepladder.data.columns import columns_of
 from stepladder.data.lengths import trained_order
+from stepladder.data.positions import after
 from stepladder.data.record import read_record
 from stepladder.data.selection import Selection
 from stepladder.data.show import figures, sheet, terminal
@@ -40,7 +41,7 @@ def show(data: CurriculumData, out: Path | None, samples: int) -> RenderableType
         # Not in the run's directory, where a stage that has begun keeps the selection that it trains on.
         place = Path(scratch) / "selection"
         selection = item.selected_in(place, None if skip else Look(images=False))
-        start = _start(data.plan, item.stage)
+        start = _start(data.plan, item.stage, selection.length)
         if out is not None:
             _write(out, _sheet(item.stage, selection, start, samples))
         columns = [columns_of(item.mixture.sources[part.dataset], part.store)[0] for part in selection.parts]
@@ -50,12 +51,13 @@ def show(data: CurriculumData, out: Path | None, samples: int) -> RenderableType
 
 
 def _sheet(stage: PlannedStage, selection: Selection, start: int, samples: int) -> str:
-    count = min(samples, stage.samples)
-    positions = [start + index * stage.samples // count for index in range(count)]
+    trained = after(start, stage.steps, stage.batch.samples, selection.length) - start
+    count = min(samples, trained)
+    positions = [start + index * trained // count for index in range(count)]
     facts = [
-        ("samples", f"{selection.length:,} an epoch, {stage.samples:,} trained in {stage.steps:,} steps"),
+        ("samples", f"{selection.length:,} an epoch, {trained:,} trained in {stage.steps:,} steps"),
         ("batch", f"{stage.batch.samples} samples a step"),
-        ("shown", f"{count} samples, spread evenly over positions {start:,} to {start + stage.samples - 1:,}"),
+        ("shown", f"{count} samples, spread evenly over positions {start:,} to {start + trained - 1:,}"),
         ("answer", "a cross in a ring on the last image"),
     ]
     return sheet.render(f"Stage {stage.name}: {selection.mixture}", facts, _placed(stage, selection, positions))
@@ -71,10 +73,13 @@ def _placed(stage: PlannedStage, selection: Selection, positions: Iterable[int])
         yield Placed(position, name, store.id(row), store.where(row), record, store.folder, store.images(row))
 
 
-def _start(plan: Plan, stage: PlannedStage) -> int:
+def _start(plan: Plan, stage: PlannedStage, length: int) -> int:
     """The position of the stage's first sample: `data: continue` goes on where the stages before it ended."""
-    before = (earlier for earlier in plan.stages if stage.data_start_step <= earlier.start_step < stage.start_step)
-    return sum(earlier.samples for earlier in before)
+    position = 0
+    for earlier in plan.stages:
+        if stage.data_start_step <= earlier.start_step < stage.start_step:
+            position = after(position, earlier.steps, earlier.batch.samples, length)
+    return position
 
 
 def _write(out: Path, text: str) -> None:

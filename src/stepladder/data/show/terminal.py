@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from stepladder.data.printable import printable
 from stepladder.data.selection import Selection
 from stepladder.data.show.figures import Bin, Kind, shares
 from stepladder.data.show.sheet import Placed
@@ -42,7 +44,7 @@ def _parts(selection: Selection) -> Table:
     for number, (part, share) in enumerate(zip(selection.parts, shares(selection), strict=True), start=1):
         order = "shuffled" if part.shuffled else "ordered"
         cells = (f"{part.count:,}", str(part.repeat), f"{share:.1%}", order)
-        table.add_row(str(number), part.dataset, part.where or "all", *cells)
+        table.add_row(str(number), part.dataset, printable(part.where or "all"), *cells)
     return table
 
 
@@ -51,7 +53,7 @@ def _kinds(kinds: Sequence[Kind]) -> list[Table]:
         return []
     table = _table("column", "value", samples="right", share="right")
     for kind in kinds:
-        table.add_row(kind.column, kind.value, f"{kind.samples:,}", f"{kind.share:.1%}")
+        table.add_row(kind.column, printable(kind.value), f"{kind.samples:,}", f"{kind.share:.1%}")
     return [table]
 
 
@@ -70,8 +72,14 @@ def _first(first: Sequence[Placed]) -> Table:
     for placed in first:
         answer = " ".join((placed.record.answer or "-").split())
         short = answer if len(answer) <= 30 else f"{answer[:27]}..."
-        table.add_row(placed.part, placed.id, short, placed.where, f"{placed.position:,}")
+        cells = (placed.part, placed.id, short, _from_here(placed.where), f"{placed.position:,}")
+        table.add_row(*map(printable, cells))
     return table
+
+
+def _from_here(where: str) -> str:
+    """`FILE:LINE` from the working directory on, where the file lies below it."""
+    return where.removeprefix(f"{Path.cwd()}/")
 
 
 def _table(*titles: str, **aligned: str) -> Table:

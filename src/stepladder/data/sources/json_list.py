@@ -65,7 +65,8 @@ class _Text:
         self._file = file
         self._held = ""
         self._at = 0
-        self._decoder = json.JSONDecoder()
+        # Only where an element ends is looked for: a number may have any length.
+        self._decoder = json.JSONDecoder(parse_int=len)
 
     def peek(self) -> str:
         """The next character that is no space, not taken; "" at the end of the file."""

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from stepladder.data.sources.batch import Batch, SourceError
 from stepladder.data.sql import connect
 
-#: Columns whose bytes are the sample's images; the first of them that holds bytes counts.
+#: Columns of a sample's images; the first of them that is not null counts.
 _IMAGE_COLUMNS = ("images", "image")
 
 #: Rows at a time: few where images are embedded.
@@ -79,10 +79,20 @@ def _damaged(path: Path, error: Exception) -> SourceError:
 def _batches(path: Path, batches: Any) -> Iterator[Batch]:
     first = 1
     for batch in batches:
+        _require_apart(path, batch.schema.names)
         lines = pa.array(np.arange(first, first + batch.num_rows, dtype=np.int64))
-        records, images = _converted(batch)
+        records, images = _converted(batch, path, first)
         yield Batch(path, records, lines, images)
         first += batch.num_rows
+
+
+def _require_apart(path: Path, names: list[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        if name.lower() in seen:
+            text = f"the columns `{seen[name.lower()]}` and `{name}`, expected names that differ in more than case"
+            raise SourceError(str(path), text, "rename one of them")
+        seen[name.lower()] = name
 
 
 def _has_bytes(kind: Any) -> bool:
@@ -93,20 +103,28 @@ def _has_bytes(kind: Any) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _converted(batch: Any) -> tuple[Any, Any]:
-    """(records, images or None); columns of bytes are never part of a record."""
-    images = None
-    plain: dict[str, Any] = {}
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if not _has_bytes(column.type):
-            plain[name] = column
-        elif name in _IMAGE_COLUMNS:
-            found = _image_bytes(column)
-            if found is None:
-                plain[name] = _image_paths(column)
-            elif images is None:
-                images = found
-    return _as_json(plain, batch.num_rows), images
+def _converted(batch: Any, path: Path, first: int) -> tuple[Any, Any]:
+    """(records, images or None) of rows that are counted from `first`; columns of bytes are never part of a record."""
+    columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+    bytes_in = {name for name, column in columns.items() if _has_bytes(column.type)}
+    plain = {name: column for name, column in columns.items() if name not in bytes_in}
+    if not bytes_in & set(_IMAGE_COLUMNS):
+        return _as_json(plain, batch.num_rows), None
+    items = _image_items([columns[name] for name in _IMAGE_COLUMNS if name in columns])
+    contents = [[found for item in row if (found := _bytes_of(item)) is not None] for row in items]
+    only_named = next((number for number, row in enumerate(items) if any(map(_is_only_named, row))), None)
+    if only_named is None:
+        return _as_json(plain, batch.num_rows), pa.array(contents, pa.list_(pa.large_binary()))
+    if any(contents):
+        raise mixed_images(f"{path}: row {first + only_named}")
+    named = {name: _image_paths(columns[name]) for name in _IMAGE_COLUMNS if name in bytes_in}
+    return _as_json(plain | named, batch.num_rows), None
+
+
+def mixed_images(place: str) -> SourceError:
+    """Some samples of a dataset hold their images and others name files; a store has one of the two."""
+    text = "expected images that are all held, or all named, found both in one dataset"
+    return SourceError(place, text, "write it again with the bytes of every image, or make two datasets of it")
 
 
 def _as_json(columns: dict[str, Any], rows: int) -> Any:
@@ -119,24 +137,33 @@ def _as_json(columns: dict[str, Any], rows: int) -> Any:
     return written.column(0).cast(pa.large_string()).combine_chunks()
 
 
-def _image_bytes(column: Any) -> Any:
-    """list<large_binary>, one list a row; None where no row has bytes (images by path)."""
-    found = [[_bytes_of(item) for item in _listed(value)] for value in column.to_pylist()]
-    if not any(item is not None for items in found for item in items):
-        return None
-    return pa.array([[item for item in items if item is not None] for items in found], pa.list_(pa.large_binary()))
+def _image_items(columns: list[Any]) -> list[list[Any]]:
+    """Each row's images, held or named, of the first of the columns that is not null there."""
+    rows = zip(*(column.to_pylist() for column in columns), strict=True)
+    return [_listed(next((value for value in row if value is not None), None)) for row in rows]
 
 
 def _image_paths(column: Any) -> Any:
     if pa.types.is_struct(column.type):
         return pc.struct_field(column, "path")
-    return pa.array([[item["path"] for item in _listed(value)] for value in column.to_pylist()], pa.list_(pa.string()))
+    rows = [None if row is None else [_path_of(item) for item in _listed(row)] for row in column.to_pylist()]
+    return pa.array(rows, pa.list_(pa.string()))
 
 
 def _listed(value: Any) -> list[Any]:
     if value is None:
         return []
     return value if isinstance(value, list) else [value]
+
+
+def _path_of(item: Any) -> str | None:
+    """The name of an image as `datasets` keeps it, or as a column of names has it."""
+    found = item.get("path") if isinstance(item, dict) else item
+    return found if isinstance(found, str) else None
+
+
+def _is_only_named(item: Any) -> bool:
+    return _bytes_of(item) is None and _path_of(item) is not None
 
 
 def _bytes_of(item: Any) -> bytes | None:

@@ -11,9 +11,12 @@ from typing import Any
 
 import pyarrow as pa
 
+from stepladder.data.samples import named_images
+from stepladder.data.sieve import parsed
 from stepladder.data.sources.batch import BLOCK, LARGEST_RECORD, Batch, SourceError
 
 _IMAGES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+_TEXTS = (".json", ".txt")
 _HINT = "write the tar again; `tar --list` shows how far it can be read"
 
 #: A tar ends with two blocks of zeros; without them it was cut off.
@@ -22,10 +25,28 @@ _END = bytes(1024)
 
 @dataclass
 class _Group:
-    """The members of one sample: the key they share, and bytes by what follows it."""
+    """The members of one sample: the key they share, bytes by what follows it, and why they make none."""
 
     key: str
+    trouble: str | None = None
     members: dict[str, bytes] = field(default_factory=dict)
+
+    def refuse(self, why: str) -> None:
+        """The first reason stays; what the members hold is let go of."""
+        self.trouble = self.trouble or why
+        self.members.clear()
+
+    def refusal(self, member: tarfile.TarInfo, ending: str) -> str | None:
+        """Why a member that is to come cannot be one beside those that are here."""
+        if not member.isreg():
+            return f"member {member.name} is a link, expected a file"
+        if ending in self.members:
+            return f"member {member.name} is there twice"
+        for suffix in _TEXTS:
+            found = [other for other in (*self.members, ending) if f".{other}".endswith(suffix)]
+            if len(found) > 1:
+                return f"{' and '.join(found)} of one sample, expected one {suffix}: its name ends at the first dot"
+        return None
 
 
 def read_tar(path: Path) -> Iterator[Batch]:
@@ -72,20 +93,24 @@ def _batch(
 
 def _groups(path: Path) -> Iterator[_Group]:
     group: _Group | None = None
+    seen: set[str] = set()
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 place = PurePosixPath(member.name)
-                if not member.isreg() or place.name.startswith("."):
+                if not (member.isreg() or member.issym() or member.islnk()) or place.name.startswith("."):
                     continue
                 stem, _, ending = place.name.partition(".")
                 key = str(place.with_name(stem))
                 if group is None or group.key != key:
                     if group is not None:
                         yield group
-                    group = _Group(key)
+                    group = _Group(
+                        key, "was there before, expected its members next to each other" if key in seen else None
+                    )
+                    seen.add(key)
                 if _wanted(ending):
-                    group.members[ending.lower()] = _content(tar, member, path)
+                    _take(group, ending.lower(), tar, member, path)
         _check_end(path)
     except (tarfile.TarError, EOFError, OSError) as error:
         after = f" after sample {group.key}" if group else ""
@@ -96,7 +121,14 @@ def _groups(path: Path) -> Iterator[_Group]:
 
 def _wanted(ending: str) -> bool:
     suffix = f".{ending}".lower()
-    return suffix.endswith((".json", ".txt", *_IMAGES))
+    return suffix.endswith((*_TEXTS, *_IMAGES))
+
+
+def _take(group: _Group, ending: str, tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+    if why := group.trouble or group.refusal(member, ending):
+        group.refuse(why)
+    else:
+        group.members[ending] = _content(tar, member, path)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> bytes:
@@ -120,10 +152,12 @@ def _check_end(path: Path) -> None:
 
 def _sample(group: _Group) -> tuple[str, list[bytes]]:
     """(record, images); raises ValueError where the members make no sample."""
+    if group.trouble:
+        raise ValueError(group.trouble)
     record: dict[str, Any] = {}
     for ending, content in group.members.items():
         if ending.rpartition(".")[2] == "json":
-            found = json.loads(content.decode("utf-8-sig"))
+            found = parsed(content.decode("utf-8-sig"))
             if not isinstance(found, dict):
                 raise ValueError(f"expected a JSON object in .{ending}, found {type(found).__name__}")
             record |= found
@@ -133,12 +167,17 @@ def _sample(group: _Group) -> tuple[str, list[bytes]]:
     if not record:
         raise ValueError("expected a .json or .txt member, found none")
     record.setdefault("id", group.key)
-    return json.dumps(record, ensure_ascii=False), _images(record, group)
+    text = json.dumps(record, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("half of a surrogate pair in a text, expected Unicode") from None
+    return text, _images(record, group)
 
 
 def _images(record: dict[str, Any], group: _Group) -> list[bytes]:
     found = {ending: content for ending, content in group.members.items() if f".{ending}".endswith(tuple(_IMAGES))}
-    named = record.get("images", record.get("image"))
+    named = named_images(record)
     names = [named] if isinstance(named, str) else named
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         return list(found.values())

@@ -9,9 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from stepladder.plan import Plan, PlannedStage
-from stepladder.spec import Curriculum
-
-BUILT_IN = Curriculum.model_fields["script"].default
+from stepladder.spec import BUILT_IN
 
 #: Arguments of a stage that change how long its samples are, beside `max_tiles`.
 SWITCHES = ("share_tiles", "use_depth", "assistant_only_loss")
