@@ -208,6 +208,7 @@ def export(
 ) -> None:
     """Write a stage's samples, in their order, as a LLaVA-style file for scripts that read their data themselves."""
     from stepladder.data.export import export as write
+    from stepladder.data.lengths import window_of
     from stepladder.data.samples import DataError
     from stepladder.data.stages import curriculum_data, located
 
@@ -219,11 +220,9 @@ def export(
         # Not in the run directory, where a stage that has begun keeps the selection that it trains on.
         with tempfile.TemporaryDirectory(prefix="stepladder-export-") as scratch:
             selection = data.stages[0].selected_in(Path(scratch) / "selection")
-            window = int(data.stages[0].stage.args.get("length_window") or 0)
-            count = write(selection, target, placeholders, positions, window)
+            count = write(selection, target, placeholders, positions, window_of(data.stages[0].stage.args))
     except InputError as error:
         raise located(data.loaded, error) from None
     except DataError as error:
-        text, _, hint = str(error).partition("\nhint: ")
-        raise PlanError([Problem(f"stage {stage}", text, hint or None)]) from None
+        raise PlanError([Problem(f"stage {stage}", error.text, error.hint)]) from None
     console.note(f"{target}: {count:,} samples of stage {stage}")

@@ -151,16 +151,16 @@ def _facts(
 def _planned_order(run: RunDirectory, stage: PlannedStage) -> PlannedOrder | None:
     if stage.mixture is None or stage.script != BUILT_IN:
         return None
-    from stepladder.data.lengths import trained_order  # numpy and pyarrow, which only such stages need
+    from stepladder.data.lengths import trained_order, window_of  # numpy and pyarrow, which only such stages need
     from stepladder.data.records import is_whole
     from stepladder.data.samples import DataError
     from stepladder.data.selection import read_selection
 
-    window = int(stage.args.get("length_window", 0))
+    window = window_of(stage.args)
     try:
         selection = read_selection(run.data(stage.index, stage.name).selection, stores=False)
     except DataError as error:
-        return PlannedOrder(0, int, str(error).partition("\nhint: ")[0])
+        return PlannedOrder(0, int, error.text)
     if selection.key != stage.mixture.key:
         return PlannedOrder(0, int, f"{selection.path} holds another mixture than the plan's {stage.mixture.name}")
     if window and not all(is_whole(part.store_path) for part in selection.parts):

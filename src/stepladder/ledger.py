@@ -6,15 +6,16 @@ what was trained at a step follows from the batch alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stepladder.data.positions import Stretch, positions
 from stepladder.errors import PlanError, Problem
 from stepladder.facts import StageFacts
 from stepladder.plan import Plan, PlannedStage
 from stepladder.spec import BUILT_IN
+from stepladder.verify.trained_on import expected_position
 
 if TYPE_CHECKING:
     from stepladder.data.selection import Selection
@@ -70,9 +71,7 @@ def stretches(facts: StageFacts) -> list[Stretch]:
         raise PlanError([Problem(f"stage {stage.name}", "is not finished, expected its evidence", hint)])
     found = []
     for index, (segment, end) in enumerate(zip(facts.segments, facts.segment_ends, strict=True)):
-        evidence, before = segment.evidence, facts.states_before[index]
-        fresh = before is None or (index == 0 and stage.handover.data == "fresh")
-        start: Mapping[str, Any] = {"epoch": 0, "samples": 0} if fresh or before is None else before["data"]
+        evidence, start = segment.evidence, expected_position(facts, index)
         data, batch = evidence["data"], evidence["batch"]
         geometry = (int(data["length"]), int(data["span"]), int(batch["accumulation"]))
         found.append(Stretch(segment.start + 1, end, int(start["epoch"]), int(start["samples"]), *geometry))
@@ -81,13 +80,13 @@ def stretches(facts: StageFacts) -> list[Stretch]:
 
 def lines(facts: StageFacts, selection: Selection, step: int | None = None) -> Iterator[Line]:
     """The ledger of a finished stage, of one step where it is given. Raises PlanError as `stretches` does."""
-    from stepladder.data.lengths import trained_order  # numpy and pyarrow
+    from stepladder.data.lengths import trained_order, window_of  # numpy and pyarrow
 
     if facts.stage.mixture is None or selection.key != facts.stage.mixture.key:
         text = f"{selection.path} holds another mixture than the stage was planned with"
         hint = "run the curriculum again with the file that the run was made with"
         raise PlanError([Problem(f"stage {facts.stage.name}", text, hint)])
-    entry_at = trained_order(selection, int(facts.stage.args.get("length_window", 0)))
+    entry_at = trained_order(selection, window_of(facts.stage.args))
     for stretch in stretches(facts):
         if step is not None and not stretch.first <= step <= stretch.last:
             continue

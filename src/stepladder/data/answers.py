@@ -25,6 +25,11 @@ def read_answer(text: str) -> Point | str | None:
     return NOT_VISIBLE if text.strip() == NOT_VISIBLE else None
 
 
+def format_point(x: float, y: float) -> str:
+    """A point as a model would write it, and as samples have it: with three decimals."""
+    return f"[({x:.3f}, {y:.3f})]"
+
+
 def inside(point: Point) -> bool:
     """Whether both coordinates lie in [0, 1]."""
     return all(0 <= value <= 1 for value in point)

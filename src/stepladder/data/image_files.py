@@ -1,7 +1,8 @@
 """The image and depth files that records name: inside the dataset's folder, there, and, where it is asked for, whole.
 
 A path that leaves the folder is never opened, also through a link: a data file from somewhere else cannot make a run
-read what lies around it. Whoever keeps images elsewhere puts the data file into a folder above them.
+read what lies around it. Whoever keeps images elsewhere names their folder as the dataset's
+`image_folder`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ Needs numpy and pyarrow; columns and lengths stay in their memory-mapped files.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -19,6 +19,9 @@ from stepladder_worker.windows import WindowedOrder
 CHARACTERS_A_TOKEN = 4
 TOKENS_AN_IMAGE = 256
 
+#: Tokenizers without a limit of their own state one of 1e30.
+NO_LIMIT = 10**9
+
 #: A part of a selection and a row of its store.
 Entry = tuple[SelectedPart, int]
 
@@ -26,6 +29,11 @@ Entry = tuple[SelectedPart, int]
 def estimate(characters: int, images: int) -> int:
     """About how many tokens a sample has."""
     return characters // CHARACTERS_A_TOKEN + TOKENS_AN_IMAGE * images
+
+
+def window_of(args: Mapping[str, Any]) -> int:
+    """What a stage's arguments say with `length_window`; 0 for nothing."""
+    return int(args.get("length_window") or 0)
 
 
 def trained_order(selection: Selection, window: int) -> Callable[[int], Entry]:

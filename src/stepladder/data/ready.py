@@ -32,13 +32,14 @@ def make_ready(plan: Plan, stage: PlannedStage, begun: bool, journal: Journal | 
     data = data_of(plan, stage)
     if data is None:
         return
-    before = _fingerprint(data.files.selection) or _recorded(plan, stage)
+    recorded = _recorded(plan, stage)
+    before = _fingerprint(data.files.selection) or recorded
     if begun and before is not None:
         _require_unchanged(data, before)
     selection = data.selection()
     _require_same_as_before(plan, stage, selection)
     exported = _export(data, selection)
-    if selection.fingerprint == before and not exported and _recorded(plan, stage) == before:
+    if selection.fingerprint == before and not exported and recorded == before:
         return
     facts = {"mixture": selection.mixture, "fingerprint": selection.fingerprint, "samples": selection.length}
     if journal is not None:

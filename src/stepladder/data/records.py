@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,10 @@ def read_store(path: Path) -> Store:
     if not is_whole(path):
         raise DataError(f"{path} is no whole store\nhint: make the selection again, which builds the store again")
     return Store(path)
+
+
+#: `read_store` for the workers of a pool, which get many jobs on one store.
+held_store = lru_cache(maxsize=1)(read_store)
 
 
 def is_whole(path: Path) -> bool:

@@ -29,8 +29,22 @@ _FORMATS = (
 PROBLEMS_SHOWN = 5
 
 
+#: What stands between the text of an error and its hint.
+_HINT = "\nhint: "
+
+
 class DataError(ValueError):
     """A data file or a sample in it cannot be used; the message says where and ends with a hint."""
+
+    @property
+    def text(self) -> str:
+        """The message without its hint."""
+        return str(self).partition(_HINT)[0]
+
+    @property
+    def hint(self) -> str | None:
+        """The hint alone, where there is one."""
+        return str(self).partition(_HINT)[2] or None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from stepladder.data.mixture import Mixture, Place, Source, source
 from stepladder.errors import InputError, PlanError, Problem
@@ -52,13 +52,19 @@ class StageData:
     def selected_in(self, out: Path, look: Look | None = None) -> Selection:
         """The selection, in another folder than its own; looked at as its stage needs it, or as `look` says."""
         from stepladder.data.select import make_selection  # duckdb and pyarrow, which only stages with data need
-        from stepladder.data.usable import Look
 
-        reader: Literal["answer", "messages"] | None = None
-        depth = self.stage.script == BUILT_IN and bool(self.stage.args.get("use_depth"))
-        if self.stage.script == BUILT_IN:
-            reader = "messages" if self.stage.args.get("assistant_only_loss") else "answer"
-        return make_selection(self.mixture, self.cache, out, look or Look(reader=reader, depth=depth))
+        return make_selection(self.mixture, self.cache, out, look or self._look())
+
+    def _look(self) -> Look:
+        """The built-in trainer's own reader; another script's formats are its own."""
+        from stepladder.data.usable import FILES, Look
+
+        if self.stage.script != BUILT_IN:
+            return FILES
+        args = self.stage.args
+        return Look(
+            reader="messages" if args.get("assistant_only_loss") else "answer", depth=bool(args.get("use_depth"))
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from stepladder.data.image_files import bad_depth, bad_images
 from stepladder.data.processes import spread
-from stepladder.data.records import Store, read_store
+from stepladder.data.records import Store, held_store
 from stepladder.data.samples import DataError, sample_of
 
 #: Records that a process takes at once.
@@ -98,16 +98,11 @@ def _write(path: Path, state: npt.NDArray[np.uint8]) -> None:
 
 
 def _refused(path: Path, keep_messages: bool, rows: Sequence[int]) -> list[tuple[int, str]]:
-    store = _store(path)
+    store = held_store(path)
     found = []
     for row in map(int, rows):
         try:
             sample_of(store.record(row), store.folder, "", keep_messages, store.images(row))
         except DataError as error:
-            found.append((row, str(error).partition("\nhint: ")[0]))
+            found.append((row, error.text))
     return found
-
-
-@lru_cache(maxsize=1)
-def _store(path: Path) -> Store:
-    return read_store(path)

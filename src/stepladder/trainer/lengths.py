@@ -10,13 +10,11 @@ from typing import Any
 
 from torch import Tensor
 
+from stepladder.data.lengths import NO_LIMIT
 from stepladder.data.samples import DataError
 
 #: Label of a token that is not trained.
 UNTRAINED = -100
-
-#: Tokenizers without a limit of their own state one of 1e30.
-NO_LIMIT = 10**9
 
 Collator = Callable[[list[dict[str, Any]]], Mapping[str, Tensor]]
 

@@ -41,11 +41,11 @@ def data_position(facts: StageFacts) -> Check:
     for index, segment in enumerate(facts.segments):
         data = segment.evidence["data"]
         if not data["first_batches"] or not data["batches"]:
-            return _iterable(data, begins=_expected(facts, index) == _BEGINNING)
+            return _iterable(data, begins=expected_position(facts, index) == _BEGINNING)
         if data["length"] != facts.segments[0].evidence["data"]["length"]:
             lengths = f"{facts.segments[0].evidence['data']['length']} and {data['length']}"
             return Check("data_position", False, f"attempts of one stage had data of {lengths} samples")
-        problem = _start_problem(segment.evidence, _expected(facts, index))
+        problem = _start_problem(segment.evidence, expected_position(facts, index))
         problem = problem or _order_problem(segment.evidence, facts.planned_order)
         if problem:
             return Check("data_position", False, problem)
@@ -125,7 +125,7 @@ def _ranks_problem(evidence: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _expected(facts: StageFacts, index: int) -> Mapping[str, Any]:
+def expected_position(facts: StageFacts, index: int) -> Mapping[str, Any]:
     """The position at which an attempt had to begin: see `data.position` of the worker."""
     before = facts.states_before[index]
     if before is None or (index == 0 and facts.stage.handover.data == "fresh"):

@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from stepladder.data.answers import NOT_VISIBLE, format_point
 from stepladder.data.build.concat import SideBySide
 from stepladder.data.build.marking import MARK_NAME
 from stepladder.data.build.pairs import Pair
 from stepladder.data.build.scene import INPAINTED, Frame, View
-
-NOT_VISIBLE = "NOT_VISIBLE"
 
 _ANSWER = "Answer with one point [(x, y)], where x and y are between 0 and 1, or with NOT_VISIBLE."
 
@@ -26,11 +25,6 @@ JOINED_QUESTION = (
     f"The left image shows a room with one object outlined in {MARK_NAME}. Point at the same object in the right "
     f"image. {_ANSWER} x and y are counted over the whole picture."
 )
-
-
-def format_point(x: float, y: float) -> str:
-    """The answer to a positive: x and y in [0, 1] with three decimals."""
-    return f"[({x:.3f}, {y:.3f})]"
 
 
 def target_view(pair: Pair) -> View | None:

@@ -102,7 +102,7 @@ def _unreadable(
     try:
         sample_of(raw, folder, "", reader == "messages", embedded)
     except DataError as error:
-        text = str(error).partition("\nhint:")[0]
+        text = error.text
         # "expected X, found Y" is how the reader speaks of shapes.
         expected, comma, found = text.removeprefix("expected ").rpartition(", found ")
         yield Fault("unreadable", _quoted(found if comma else text), expected if comma else "a sample to train on")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ from stepladder.data.check.sample import Rules
 from stepladder.data.check.uses import Rows
 from stepladder.data.processes import spread
 from stepladder.data.record import read_record
-from stepladder.data.records import Store, read_store
+from stepladder.data.records import Store, held_store
 
 #: Records that a process takes at once. Pixels take a thousand times as long.
 RECORDS_AT_ONCE, PIXELS_AT_ONCE = 4096, 32
@@ -70,7 +69,7 @@ def results(work: Sequence[Job], advance: Callable[[int], None]) -> Iterator[tup
 
 def run(job: Job) -> Answer:
     """Do one job; (row, fault) of everything found."""
-    store = _store(job.store)
+    store = held_store(job.store)
     return [(row, fault) for row in job.rows.tolist() for fault in _faults(store, row, job.rules)]
 
 
@@ -79,11 +78,6 @@ def _faults(store: Store, row: int, rules: Rules | None) -> list[Fault]:
     if rules is not None:
         return sample.faults(raw, store.folder, rules, embedded)
     return pixels.faults(read_record(raw), store.folder, embedded)
-
-
-@lru_cache(maxsize=1)
-def _store(path: Path) -> Store:
-    return read_store(path)
 
 
 def _parts(rows: Rows, size: int) -> Iterator[Rows]:

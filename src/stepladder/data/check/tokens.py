@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stepladder.data.lengths import NO_LIMIT
 from stepladder.plan import PlannedStage
-
-#: Tokenizers without a limit of their own state one of 1e30.
-NO_LIMIT = 10**9
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from stepladder.data.columns import columns_of
-from stepladder.data.lengths import trained_order
+from stepladder.data.lengths import trained_order, window_of
 from stepladder.data.positions import after
 from stepladder.data.record import read_record
 from stepladder.data.selection import Selection
@@ -65,7 +65,7 @@ def _sheet(stage: PlannedStage, selection: Selection, start: int, samples: int) 
 
 def _placed(stage: PlannedStage, selection: Selection, positions: Iterable[int]) -> Iterator[Placed]:
     """The samples at positions of the stage's order."""
-    order = trained_order(selection, int(stage.args.get("length_window") or 0))
+    order = trained_order(selection, window_of(stage.args))
     for position in positions:
         part, row = order(position)
         name = f"{selection.parts.index(part) + 1} {part.dataset}"
