@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-full test-versions lint clean
+.PHONY: install demo test test-full test-versions chaos lint clean
 
 install: $(STAMP)
 
@@ -31,6 +31,13 @@ test: lint
 test-full: install
 	$(BIN)/pytest -m full --timeout 1200
 	$(BIN)/pytest tests/faults --numprocesses 2
+
+# Random faults, each until the same command has ended well: about half an hour on two cores. `make test` has ten of them.
+CHAOS_SEED := 349
+CHAOS_FAULTS := 100
+
+chaos: install
+	CHAOS_SEED=$(CHAOS_SEED) CHAOS_FAULTS=$(CHAOS_FAULTS) $(BIN)/pytest tests/chaos --numprocesses 2 --dist worksteal
 
 # The worker under older versions of transformers, each in an environment of its own, without Stepladder in it.
 OLD := 4.46 4.49

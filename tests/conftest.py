@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import support
+from shared import once
 from stepladder.trainer import tiny
 from support import stepladder, tiny_curriculum
 
@@ -27,6 +28,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("\n".join(rows))
     if any(tally["planted"] or tally["twins"] for tally in recorded.get("tally", [])):
         terminalreporter.write_line(_corpus_line(recorded["tally"]))
+    if "chaos" in recorded:
+        terminalreporter.write_line(_chaos_line(recorded["chaos"]))
 
 
 def _corpus_line(tallies: list[dict[str, list[str]]]) -> str:
@@ -34,6 +37,14 @@ def _corpus_line(tallies: list[dict[str, list[str]]]) -> str:
         {name for tally in tallies for name in tally[kind]} for kind in ("planted", "caught", "twins", "passed")
     )
     return f"caught {len(caught)} of {len(planted)}, false alarms {len(twins - passed)} of {len(twins)}"
+
+
+def _chaos_line(told: list[dict[str, int]]) -> str:
+    """A fault is told of when it begins, and again with what came of it."""
+    faults = {entry["fault"]: entry for entry in told}.values()
+    counts = {"finished": "finished", "identical": "identical bytes", "orphans": "orphans", "lost": "lost checkpoints"}
+    figures = [f"{words} {sum(fault[name] for fault in faults)}" for name, words in counts.items()]
+    return ", ".join([f"faults {len(faults)}", *figures])
 
 
 @pytest.fixture(autouse=True)
@@ -50,24 +61,22 @@ def _no_engine_outlives_its_test() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def vision_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of images and text; nobody writes into its folder."""
-    folder = tmp_path_factory.mktemp("models") / "idefics3"
-    tiny.build(folder)
-    return folder
+    return once(tmp_path_factory, "vision", lambda folder: tiny.build(folder / "idefics3")) / "idefics3"
 
 
 @pytest.fixture(scope="session")
 def text_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model of text, which knows the words of `trainers.write_texts`; nobody writes into its folder."""
-    folder = tmp_path_factory.mktemp("models") / "llama"
-    tiny.build(folder, "llama", [Path(__file__).with_name("trainers.py")])
-    return folder
+    words = [Path(__file__).with_name("trainers.py")]
+    return once(tmp_path_factory, "text", lambda folder: tiny.build(folder / "llama", "llama", words)) / "llama"
 
 
 @pytest.fixture(scope="session")
 def healthy_chain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `tiny.yaml` run to its end: three stages over the same data, `data: continue`."""
-    folder = tmp_path_factory.mktemp("healthy")
-    curriculum = tiny_curriculum(folder, handover={"data": "continue"})
-    done = stepladder("run", curriculum, cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def train(folder: Path) -> None:
+        done = stepladder("run", tiny_curriculum(folder, handover={"data": "continue"}), cwd=folder)
+        assert done.returncode == 0, done.stderr
+
+    return once(tmp_path_factory, "healthy", train)

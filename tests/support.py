@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
+
+from stepladder import cli
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -36,25 +41,45 @@ TINY_ARGS: dict[str, Any] = {
 }
 
 
-def stepladder(*args: str | Path, cwd: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run the installed command in a folder and return what it printed."""
+def stepladder(
+    *args: str | Path, cwd: Path, timeout: float = 300, env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed command in a folder and return what it printed. `env` is added to the environment."""
     argv = [str(STEPLADDER), *map(str, args)]
+    variables = {**ENVIRONMENT, **(env or {})}
     return subprocess.run(
-        argv, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
+        argv, cwd=cwd, env=variables, capture_output=True, text=True, timeout=timeout, stdin=subprocess.DEVNULL
     )
+
+
+def in_process(*args: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """The same command in this process, without the time that a new one takes to begin; an exception that it lets
+    through, which a person would see as a traceback, fails the test."""
+    out, errors, code = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True), io.StringIO(), 0
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "argv", ["stepladder", *map(str, args)])
+        patch.chdir(cwd)
+        try:
+            cli.main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+    text = out.buffer.getvalue().decode()  # type: ignore[attr-defined]
+    return subprocess.CompletedProcess(sys.argv, code, text, errors.getvalue())
 
 
 #: Engines that tests started and did not wait for: none outlives its test, also a failing one (see conftest.py).
 STARTED: list[subprocess.Popen[str]] = []
 
 
-def start(folder: Path, *args: str | Path) -> subprocess.Popen[str]:
-    """Start the command without waiting for it."""
+def start(folder: Path, *args: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """Start the command without waiting for it. `env` is added to the environment."""
     argv = [str(STEPLADDER), *map(str, args)]
     engine = subprocess.Popen(
         argv,
         cwd=folder,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **(env or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -123,6 +148,14 @@ def plain_trainer(cwd: Path, output: str, max_steps: int, **changes: Any) -> Pat
     argv += [text for name, value in args.items() for text in (f"--{name}", str(value))]
     subprocess.run(argv, cwd=cwd, env={**ENVIRONMENT, **trust}, check=True, capture_output=True, timeout=300)
     return cwd / output / "model.safetensors"
+
+
+def no_process_left(folder: Path) -> None:
+    """Within a moment no process is alive whose task lies in this folder."""
+    deadline = time.monotonic() + 5
+    while processes_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert processes_of(folder) == []
 
 
 def check_names(document: Mapping[str, Any], stage: str) -> dict[str, bool]:

@@ -51,7 +51,7 @@ def test_what_does_not_fit_a_line_goes_on_under_its_text() -> None:
 def test_plan_json_has_the_promised_fields() -> None:
     done = stepladder("plan", ROBOREFER, "--no-files", "--json", cwd=ROOT)
     data = json.loads(done.stdout)
-    assert data["version"] == 2
+    assert data["version"] == 3
     promised = {
         "index",
         "name",

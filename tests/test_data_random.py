@@ -49,15 +49,17 @@ def plain(folder: Path, boundary: int, **args: Any) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize(
     ("boundary", "args"),
     [
-        (MID_EPOCH, {"random": "item"}),
+        (MID_EPOCH, {"random": "item", **BY_LENGTH}),
+        pytest.param(MID_EPOCH, {"random": "item"}, marks=pytest.mark.full),
         pytest.param(MID_EPOCH, {"random": "collator"}, marks=pytest.mark.full),
-        (MID_EPOCH, BY_LENGTH),
+        pytest.param(MID_EPOCH, BY_LENGTH, marks=pytest.mark.full),
         pytest.param(MID_EPOCH, UNSEEDED, marks=pytest.mark.full),
         pytest.param(MID_EPOCH, {"random": "generator"}, marks=pytest.mark.full),
         pytest.param(EPOCH_END, {"random": "generator"}, marks=pytest.mark.full),
         (EPOCH_END, PERSISTENT),
     ],
     ids=[
+        "augmented samples grouped by length",
         "augmented samples",
         "augmenting collator",
         "grouped by length",

@@ -23,7 +23,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
 MODELS = [
     *(spec.Curriculum, spec.Stage, spec.HandoverSpec, spec.Launcher, spec.Prepare, spec.Evaluate),
-    *(spec.DataSpec, spec.Dataset, spec.Tiers, spec.Part),
+    *(spec.DataSpec, spec.Dataset, spec.Tiers, spec.Part, spec.Retries, spec.Hang),
 ]
 
 

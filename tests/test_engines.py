@@ -44,26 +44,31 @@ def test_the_number_of_processes_may_change(tmp_path: Path, engine: str) -> None
 
 
 def test_the_stages_settings_are_in_force_under_zero(tmp_path: Path) -> None:
-    """Trap 2 and a scheduler of DeepSpeed's own; `optimizer: reset` starts Adam anew with the weights kept."""
+    """Trap 2 and a scheduler of DeepSpeed's own; `optimizer: reset` starts Adam anew with the weights kept.
+
+    It hands over weights alone, so that a stage may train what the stage before froze.
+    """
     config = ENGINES["zero-3"].args["deepspeed"]
     scheduler = {"type": "WarmupLR", "params": {"warmup_max_lr": 0.5, "warmup_num_steps": 1}}
     settings = {"weight_decay": 0.2, "learning_rate": 5e-4, "adam_beta1": 0.8, "adam_beta2": 0.95}
     stages = [
         {"name": "one", "steps": 2},
         {"name": "two", "steps": 2, "args": settings},
-        {"name": "three", "steps": 2, "handover": {"optimizer": "reset"}},
+        {"name": "three", "steps": 2, "trainable": ["*"], "handover": {"optimizer": "reset"}},
     ]
-    args = {"deepspeed": {**config, "scheduler": scheduler}}
-    run(tmp_path, curriculum(tmp_path, "zero-3", schedule="stage", stages=stages, args=args))
+    changes = {"args": {"deepspeed": {**config, "scheduler": scheduler}}, "trainable": ["*", "!lm_head*"]}
+    run(tmp_path, curriculum(tmp_path, "zero-3", schedule="stage", stages=stages, **changes))
     facts = evidence(tmp_path, "2-two")
     assert {group["weight_decay"] for group in facts["groups"]} == {0.2, 0.0}
     assert [group["betas"] for group in facts["groups"]] == [[0.8, 0.95]] * 2
     assert facts["lr"]["bases"] == [5e-4] * 2
     assert "the planned learning-rate curve replaces the scheduler of the DeepSpeed configuration" in facts["notes"]
-    facts = evidence(tmp_path, "3-three")
-    assert facts["start"]["counters"] == {}
-    assert facts["start"]["weights"] == evidence(tmp_path, "2-two")["end"]["weights"]
+    before, facts = facts, evidence(tmp_path, "3-three")
+    assert "lm_head.weight" not in before["end"]["optimizer_names"]
+    assert facts["start"]["counters"] == facts["start"]["moments"] == {}
+    assert facts["start"]["weights"] == before["end"]["weights"]
     assert set(facts["end"]["counters"].values()) == {2.0}
+    assert len(facts["end"]["counters"]) == len(facts["end"]["weights"])
 
 
 def test_an_optimizer_of_deepspeeds_own_continues(tmp_path: Path) -> None:
@@ -117,20 +122,6 @@ def test_one_engine_in_a_stage(tmp_path: Path) -> None:
     done = stepladder("plan", curriculum(tmp_path, "zero-3", args=args), cwd=tmp_path)
     assert done.returncode == 2
     assert "deepspeed and fsdp in one stage, expected one engine" in done.stderr
-
-
-def test_other_parameters_under_zero_with_a_fresh_optimizer(tmp_path: Path) -> None:
-    """`optimizer: reset` hands over weights alone, so a stage may train what the stage before froze."""
-    stages = [
-        {"name": "head", "steps": 2, "trainable": ["lm_head*"]},
-        {"name": "all", "steps": 2, "trainable": ["*"], "handover": {"optimizer": "reset"}},
-    ]
-    run(tmp_path, curriculum(tmp_path, "zero-3", stages=stages, handover={"data": "fresh"}))
-    before, after = evidence(tmp_path, "1-head"), evidence(tmp_path, "2-all")
-    assert len(before["end"]["optimizer_names"]) == 1
-    assert after["start"]["counters"] == after["start"]["moments"] == {}
-    assert after["start"]["weights"] == before["end"]["weights"]
-    assert len(after["end"]["counters"]) == len(after["end"]["weights"])
 
 
 @pytest.mark.parametrize("engine", ["fsdp-sharded", "zero-3"])

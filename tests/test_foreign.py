@@ -42,7 +42,7 @@ def test_started_as_a_module_that_never_resumes(tmp_path: Path, whole: bytes) ->
 def test_its_own_plain_chain_differs(tmp_path: Path, whole: bytes) -> None:
     """Negative control."""
     model, checkpoint = "new", {}
-    for index, end in enumerate((5, 13, 24), start=1):
+    for index, end in enumerate((13, 24), start=1):
         output = f"stage{index}"
         weights = plain_trainer(
             tmp_path, output, end, script="foreign.py", model_name_or_path=model, save_steps=1, **checkpoint

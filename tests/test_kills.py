@@ -25,8 +25,8 @@ KILLS = {
 }
 #: Variants of an engine, of which two rows are enough.
 VARIANTS = ("zero-2", "zero-3-bf16", "fsdp-sharded")
-#: What `make test` runs of it; `make test-full` runs all.
-QUICK = {("single", "twice in a row"), ("ddp", "never"), ("zero-3", "never"), ("fsdp", "in the save of a boundary")}
+#: What `make test` runs of it, beside the faults of tests/chaos on one process and on two; `make test-full` runs all.
+QUICK = {("zero-3", "never"), ("fsdp", "in the save of a boundary")}
 ROWS = [
     pytest.param(engine, kill, marks=[] if (engine, kill) in QUICK else [pytest.mark.full])
     for engine in ENGINES

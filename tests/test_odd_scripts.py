@@ -29,7 +29,7 @@ def chain(folder: Path, odd: str, stages: list[dict[str, Any]], **args: Any) -> 
     ("odd", "stages", "args"),
     [
         ("count_in_group", IN_MID_EPOCH, {"weight_decay": 0.0}),
-        ("none", AT_EPOCH_END, EPOCHS),
+        pytest.param("none", AT_EPOCH_END, EPOCHS, marks=pytest.mark.full),
         ("none", IN_MID_EPOCH, EPOCHS),
         ("none", IN_MID_EPOCH, BEST),
         ("frozen", IN_MID_EPOCH, {}),

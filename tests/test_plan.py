@@ -129,7 +129,7 @@ def test_sources_and_changes() -> None:
 def test_json_round_trip_hides_secrets() -> None:
     plan = planned(env={"HF_TOKEN": "t0p", "WANDB_API_KEY": "k3y", "PLAIN": "shown"})
     data = json.loads(json.dumps(plan.to_json()))
-    assert data["version"] == 2
+    assert data["version"] == 3
     assert data["stages"][0]["env"] == {
         "PYTHONFAULTHANDLER": "1",
         "TORCH_SHOW_CPP_STACKTRACES": "1",

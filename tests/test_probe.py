@@ -102,6 +102,7 @@ def test_a_script_that_resumes_by_itself(tmp_path: Path, scratch: Path, curricul
     assert probes(scratch) == []
 
 
+@pytest.mark.full  # test_own_resume.py runs the same script with the hooks and without
 def test_a_script_that_computes_its_own_resume_flag(
     tmp_path: Path, scratch: Path, curriculum: Callable[..., Path]
 ) -> None:

@@ -35,7 +35,8 @@ class TestSeek:
         files = [str(tmp_path / name) for name in ("result.json", "heartbeat.json", "control.json")]
         nothing: dict[str, Any] = {}
         task = StageTask(
-            *("run", "one", 1, 1, True, 0, 10, 0, str(tmp_path), None, Handover(), None, nothing, None, None, False),
+            *("run", "one", 1, 1, 0, True, 0, 10, 0, str(tmp_path), None, None, Handover(), None, nothing, None, None),
+            False,
             *files,
         )
         monkeypatch.setattr(session, "_current", session.Session(task, "digest"))

@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from stepladder import console, export, paths
-from stepladder.errors import Interrupted, StageFailed, StepladderError
-from stepladder.facts import current_events
+from stepladder import console, log_file, paths
+from stepladder.diagnosis.diagnose import Diagnosis, of_attempt
+from stepladder.errors import Interrupted, StageFailed
 from stepladder.journal import Journal
-from stepladder.launch.local import Outcome, StopRequest, launch, variables
+from stepladder.launch.local import Outcome, launch, variables
+from stepladder.launch.memory import memory_kills
+from stepladder.launch.stopping import StopRequest
 from stepladder.log_tail import log_tail
-from stepladder.paths import AttemptDirectory, RunDirectory
+from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.report.progress import Progress
-from stepladder.tasks import StageState, end_checkpoint, stage_state, write_task
-from stepladder_worker.contract import ContractError, Heartbeat, read, write_json
+from stepladder.supervision import Supervisor
+from stepladder.tasks import Attempt, StageState, end_checkpoint, stage_state, write_task
 
-#: Steps a requested stop lies ahead of where the training is thought to be, so that no rank has passed it yet.
-STOP_MARGIN_STEPS = 2
-#: A heartbeat is at most about this old, in seconds, when it is read.
-HEARTBEAT_AGE_SECONDS = 1.5
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an attempt did not reach its stage's end.
+
+    Attributes:
+        diagnosis: the cause, and what helps.
+        error: what the run ends with, unless another attempt is made.
+    """
+
+    diagnosis: Diagnosis
+    error: StageFailed
 
 
 def train_stage(
@@ -32,92 +40,103 @@ def train_stage(
     stage: PlannedStage,
     journal: Journal,
     request: StopRequest,
-    ask: Callable[[AttemptDirectory], bool],
-) -> None:
-    """Launch a stage's next attempt and see it to its end.
+    saves_when_stopped: bool = True,
+) -> Failure | None:
+    """Launch a stage's next attempt and see it to its end; None when the stage's end is reached.
 
-    `ask` asks the training for a checkpoint after a requested stop; where it returns False, the training is ended at
-    once. Raises Interrupted after such a stop, StageFailed with the cause and the end of the log when the stage did not
-    reach its end; what to do next is the caller's to say where the training left no hint of its own.
+    A requested stop ends it with a checkpoint, or at once where `saves_when_stopped` says no.
+
+    Raises Interrupted (or Preempted) after a requested stop.
     """
     files = write_task(directory, run_id, stage)
     log = paths.stage_log(stage.output_dir, stage.name)
     progress = Progress(plan, stage, files.heartbeat)
-    attempt = int(files.root.name)
-    journal.append("attempt_started", stage=stage.name, attempt=attempt, argv=stage.argv, log=str(log))
-    progress.starting(attempt, log)
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"=== stepladder: stage {stage.name}, attempt {attempt}, {time.strftime('%Y-%m-%d %H:%M:%S')} ===\n")
-    outcome = launch(
-        stage.argv,
-        variables(stage.env, stage.launcher.nproc_per_node),
-        files.task.resolve(),
-        log,
-        request,
-        lambda: ask(files),
-        progress.tick,
-    )
+    number = int(files.root.name)
+    started = {"attempt": number, "rung": stage.rung, "argv": stage.argv, "log": str(log)}
+    journal.append("attempt_started", stage=stage.name, **started)
+    progress.starting(number, log)
+    log_file.begin(log, stage.name, number)
+    supervisor = Supervisor(stage, files, log, request, progress, saves_when_stopped)
+    kills = memory_kills()
+    env = variables(stage.env, stage.launcher.nproc_per_node)
+    outcome = launch(stage.argv, env, files.task.resolve(), log, supervisor)
     progress.close()
     state = stage_state(directory, run_id, stage)
-    result = state.attempts[-1].result
+    attempt = state.attempts[-1]
+    if state.done:
+        _record(journal, stage, state, outcome)
+        if outcome.exit_code != 0:
+            console.warn(
+                f"stage {stage.name} reached its end, then its script failed (exit {outcome.exit_code}): {log}"
+            )
+        return None
+    if _was_stopped(attempt, request):
+        _record(journal, stage, state, outcome)
+        raise _stopped(stage, state, request)
+    code = outcome.exit_code
+    found = of_attempt(log, number, code, attempt.error, memory_kills() - kills, supervisor.hung)
+    _record(journal, stage, state, outcome, found)
+    return Failure(found, _error(stage, attempt, found, code, log))
+
+
+def _was_stopped(attempt: Attempt, request: StopRequest) -> bool:
+    return request.made or (attempt.result is not None and attempt.result.status == "stopped")
+
+
+def _stopped(stage: PlannedStage, state: StageState, request: StopRequest) -> Interrupted:
+    """A scheduler may have signalled the ranks alone, which stopped without this engine having heard of it."""
+    if not request.made:
+        request.preempt("its processes were signalled")
+    at = f"at {state.latest.name}" if state.latest else "before its first checkpoint"
+    return request.error(f"stage {stage.name} was stopped {at}")
+
+
+def _record(
+    journal: Journal, stage: PlannedStage, state: StageState, outcome: Outcome, found: Diagnosis | None = None
+) -> None:
+    """The attempt's end: how, why, and what it cost in seconds and in steps that have to be trained again."""
+    attempt = state.attempts[-1]
+    cause = {} if found is None else {"cause": found.cause, "why": found.sentence, "retry": found.retry}
     journal.append(
         "attempt_ended",
         stage=stage.name,
-        attempt=attempt,
-        status=result.status if result else "no evidence",
+        attempt=attempt.number,
+        status=attempt.result.status if attempt.result else "no evidence",
         exit_code=outcome.exit_code,
         seconds=round(outcome.seconds, 1),
-        result=state.attempts[-1].result_digest,
+        steps_lost=_steps_lost(stage, state),
+        **cause,
+        result=attempt.result_digest,
     )
-    if not state.done:
-        raise _why_not_done(stage, state, outcome, log)
-    if outcome.exit_code != 0:
-        console.warn(f"stage {stage.name} reached its end, then its script failed (exit {outcome.exit_code}): {log}")
 
 
-def ask_to_stop(files: AttemptDirectory) -> bool:
-    """Ask all ranks for a checkpoint at a common step; False while there is nothing to save."""
-    try:
-        beat = read(Heartbeat, files.heartbeat)
-    except ContractError:
-        return False
-    if beat.phase == "starting":
-        return False
-    console.note("stopping: the training writes a checkpoint first; press Ctrl-C again to end it at once")
-    behind = time.time() - beat.time + HEARTBEAT_AGE_SECONDS
-    ahead = math.ceil(behind / beat.step_seconds) if beat.step_seconds else 0
-    write_json(files.control, {"stop_step": beat.step + ahead + STOP_MARGIN_STEPS})
-    return True
+def _steps_lost(stage: PlannedStage, state: StageState) -> int:
+    """Steps that were made and have to be made again, as far as the records tell."""
+    attempt = state.attempts[-1]
+    kept = stage.start_step if state.latest is None else paths.step_of(state.latest)
+    made = [0 if attempt.heartbeat is None else attempt.heartbeat.step]
+    if attempt.result is not None:
+        made.append(attempt.result.evidence["steps"]["last"] or 0)
+    return max(0, max(made) - kept)
 
 
-def export_model(stage: PlannedStage, worker: Path, journal: Journal) -> None:
-    """See to the stage's model, once; whether its script ended well is known for attempts that this engine saw."""
-    events = current_events(journal.read(), stage.name)
-    if any(event["event"] == "model_ready" for event in events):
-        return
-    ended = [event for event in events if event["event"] == "attempt_ended"]
-    export.require_model(stage, worker, script_ended_well=bool(ended) and ended[-1].get("exit_code") == 0)
-    journal.append("model_ready", stage=stage.name)
+def _error(stage: PlannedStage, attempt: Attempt, found: Diagnosis, exit_code: int, log: Path) -> StageFailed:
+    tail = "\n".join(f"  | {line}" for line in log_tail(log))
+    cause = found.sentence or _what_is_known(stage, attempt, exit_code)
+    return StageFailed(f"stage {stage.name} failed: {cause}\nlog: {log}, its last lines:\n{tail}", hint=found.hint)
 
 
-def _why_not_done(stage: PlannedStage, state: StageState, outcome: Outcome, log: Path) -> StepladderError:
-    if outcome.stopped:
-        at = f"at {state.latest.name}" if state.latest else "before its first checkpoint"
-        return Interrupted(f"stage {stage.name} was stopped {at}")
-    result, error = state.attempts[-1].result, state.attempts[-1].error
+def _what_is_known(stage: PlannedStage, attempt: Attempt, exit_code: int) -> str:
+    """What the records say of an attempt whose log has no sign of a known cause."""
+    result, error = attempt.result, attempt.error
     if error is not None:
         where = f" (rank {error['rank']})" if "rank" in error else ""
-        cause = f"{error['type']}: {error['message']}{where}"
-    elif result is None:
-        cause = f"its processes ended with exit code {outcome.exit_code} before training began"
-    elif result.status == "untrained":
-        cause = f"its script ended with exit code {outcome.exit_code} without training"
-    elif result.status == "complete":
-        cause = f"it ended, but {end_checkpoint(stage)} is not complete"
-    else:
-        last = result.evidence["steps"]["last"]
-        cause = f"it ended with exit code {outcome.exit_code} after step {last} of {stage.end_step}"
-    tail = "\n".join(f"  | {line}" for line in log_tail(log))
-    text, _, hint = cause.partition("; hint: ")
-    return StageFailed(f"stage {stage.name} failed: {text}\nlog: {log}, its last lines:\n{tail}", hint=hint or None)
+        return f"{error['type']}: {error['message'].partition('; hint: ')[0]}{where}"
+    if result is None:
+        return f"its processes ended with exit code {exit_code} before training began"
+    if result.status == "untrained":
+        return f"its script ended with exit code {exit_code} without training"
+    if result.status == "complete":
+        return f"it ended, but {end_checkpoint(stage)} is not complete"
+    last = result.evidence["steps"]["last"]
+    return f"it ended with exit code {exit_code} after step {last} of {stage.end_step}"

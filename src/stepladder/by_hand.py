@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepladder import past
+from stepladder import ladder, past, planted_links, shared_files
 from stepladder.data.ready import make_ready
+from stepladder.journal import Journal
 from stepladder.launch.local import variables
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
@@ -13,20 +14,27 @@ from stepladder.tasks import run_identity, stage_state, write_task
 from stepladder_worker.contract import TASK_VARIABLE
 
 
-def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> dict[str, str]:
-    """Write the stage's task, and return the environment that its command needs.
+def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> tuple[PlannedStage, dict[str, str]]:
+    """Write the stage's task; returns the stage on its rung of the out-of-memory ladder, and the environment that its
+    command needs.
 
     Raises PlanError when the run does not fit the plan, or an engine works on it.
     """
     directory = RunDirectory(Path(plan.output_dir))
     with past.locked(directory):
+        planted_links.refuse(directory, [stage])
         run_id = run_identity(directory, plan)
-        past.require_unchanged(directory, run_id, plan)
+        plan = past.accepted(directory, run_id, plan, Journal(directory.journal))
+        stage = plan.chosen(stage.name)[0]
         past.write_down(directory, plan, curriculum)
         make_ready(plan, stage, stage_state(directory, run_id, stage).latest is not None, None)
+        stage = ladder.where_it_stands(Journal(directory.journal).read(), stage)
         files = write_task(directory, run_id, stage)
+        if not stage_state(directory, run_id, stage).done:
+            shared_files.release(Path(stage.output_dir))
+        Journal(directory.journal).append("attempt_given", stage=stage.name, attempt=int(files.root.name))
     Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
-    return _environment(stage, files.task.resolve())
+    return stage, _environment(stage, files.task.resolve())
 
 
 def elsewhere(plan: Plan, stage: PlannedStage) -> dict[str, str]:

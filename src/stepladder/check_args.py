@@ -22,7 +22,7 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
     """Everything wrong with the arguments of the curriculum and of its stages."""
     for path, args in levels(data, "args"):
         for name, value in args.items():
-            yield from _argument((*path, name), name, value)
+            yield from argument((*path, name), name, value)
     schedule = data.get("schedule", "run")
     if schedule == "run":
         yield from _stage_level(data)
@@ -30,10 +30,14 @@ def findings(data: Mapping[str, Any]) -> Iterator[Finding]:
         yield from _curves(data, schedule)
 
 
-def _argument(path: DataPath, name: str, value: Any) -> Iterator[Finding]:
+def argument(path: DataPath, name: str, value: Any) -> Iterator[Finding]:
+    """What is wrong with one argument, in itself: its name, or a value that it cannot have."""
     if name in hf_args.OWNED:
         text = f"`{name}` among the arguments, which Stepladder sets itself, expected no such key"
         yield Finding(path, text, hf_args.OWNED[name], at_key=True)
+    elif hf_args.is_secret(name) and isinstance(value, str):
+        text = f"`{name}` among the arguments, which every user of the machine can read, expected no secret there"
+        yield Finding(path, text, "set it in the environment, for example HF_TOKEN or WANDB_API_KEY", at_key=True)
     elif not _NAME.fullmatch(name):
         bare = name.lstrip("-")
         hint = f"write `{bare}:` without dashes" if _NAME.fullmatch(bare) else None
@@ -80,7 +84,7 @@ def _curves(data: Mapping[str, Any], schedule: str) -> Iterator[Finding]:
 
 
 def _curve(path: DataPath, args: dict[str, Any], steps: int | None) -> Iterator[Finding]:
-    # A misspelt one is reported where it stands, by _argument; so are numbers that are none.
+    # A misspelt one is reported where it stands, by `argument`; so are numbers that are none.
     if args.get("learning_rate") is None and "learning_rate" not in map(hf_names.meant, args):
         needed = "scripts have defaults of their own; a planned curve needs the number"
         yield Finding((*path, "learning_rate"), "`learning_rate` is not stated, expected a number", needed)

@@ -1,31 +1,23 @@
 """Whether a checkpoint that is there is one to go on from: whole, of so many processes, of this model.
 
 Reads no tensor: a safetensors file tells names and shapes in its header. Standard library only beside our own.
-The format: https://huggingface.co/docs/safetensors.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from stepladder import paths
+from stepladder import paths, safetensors_header
 from stepladder.plan import Plan, PlannedStage
 from stepladder.yaml_source import Finding
 from stepladder_worker import manifest
-from stepladder_worker.contract import ContractError, digest, read_json
+from stepladder_worker.contract import ContractError, read_json
 
-#: Files up to this size, in bytes, are compared by their checksum before a stage starts, larger ones by their size.
-SMALL = 1 << 20
 #: What a checkpoint and the model it began as have in common, whatever a script does to head and vocabulary.
 _SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
-#: The start of a safetensors file: the length of the header in bytes, as a 64-bit number.
-_LENGTH_BYTES = 8
-
-
 #: What holds an optimizer's state: single process and DDP, FSDP, DeepSpeed.
 _OPTIMIZER_STATE = ("optimizer.pt", "optimizer.bin", "optimizer_0", "global_step*")
 
@@ -49,13 +41,16 @@ def findings(plan: Plan, kept: Sequence[PlannedStage]) -> Iterator[Finding]:
 
 
 def _newest(stage: PlannedStage) -> Path | None:
-    """The checkpoint of a stage's directory with the highest step up to its end; None without one that was completed.
+    """The checkpoint of a stage's directory that training would go on from; None where there is none.
 
-    A directory without a manifest is a save that was cut short: nothing goes on from it.
+    A directory without a manifest is a save that was cut short: nothing goes on from it. Within a stage nothing goes
+    on from a damaged one either, since the one before it will do; the end of a stage has no such substitute.
     """
     found = [(step, path) for step, path in manifest.checkpoints(Path(stage.output_dir)) if step <= stage.end_step]
-    completed = [(step, path) for step, path in found if (path / manifest.NAME).exists()]
-    return max(completed)[1] if completed else None
+    for step, path in sorted(found, reverse=True):
+        if (path / manifest.NAME).exists() and (step == stage.end_step or not damage(path)):
+            return path
+    return None
 
 
 def _misfits(checkpoint: Path, owner: PlannedStage, user: PlannedStage, model: Path) -> Iterator[Finding]:
@@ -92,29 +87,22 @@ def missing_weights(model: Path) -> Iterator[str]:
     """What is missing or cut short of the weights in a model's directory."""
     for index in sorted(model.glob("*.safetensors.index.json")):
         try:
-            named = set(read_json(index)["weight_map"].values())
-        except (ContractError, KeyError, AttributeError, TypeError) as error:
-            yield f"{index.name} cannot be read: {error}"
+            named = sorted(set(read_json(index)["weight_map"].values()))
+            gone = [name for name in named if not (model / name).is_file()]
+        except (ContractError, KeyError, AttributeError, TypeError, OSError) as error:
+            yield f"{index.name} cannot be read: {error!r}"
             continue
-        yield from (
-            f"{name} is missing, {index.name} names it" for name in sorted(named) if not (model / name).exists()
-        )
+        yield from (f"{name} is missing, {index.name} names it" for name in gone)
     for path in sorted(model.glob("*.safetensors")):
-        trouble = _truncation(path)
+        trouble = safetensors_header.truncation(path)
         if trouble:
             yield trouble
 
 
 def damage(checkpoint: Path) -> list[str]:
     """What of a completed checkpoint is missing, cut short or changed; empty for one as it was written."""
-    found = manifest.problems(checkpoint)
-    if found:
-        return found
-    held = manifest.read(checkpoint)
-    for name, entry in sorted(held.files.items()):
-        if entry["size"] <= SMALL and digest(checkpoint / name) != entry["sha256"]:
-            found.append(f"{name} differs from what was written (checksum)")
-    return found or _other_weights(checkpoint, held)
+    found = manifest.problems(checkpoint, compared=manifest.SMALL)
+    return found or _other_weights(checkpoint, manifest.read(checkpoint))
 
 
 def _other_weights(checkpoint: Path, held: manifest.Manifest) -> list[str]:
@@ -122,7 +110,7 @@ def _other_weights(checkpoint: Path, held: manifest.Manifest) -> list[str]:
     shapes = {name: _shape(print_) for name, print_ in held.state["weights"].items()}
     for path in sorted(checkpoint.glob("*.safetensors")):
         try:
-            header, _ = _header(path)
+            header, _ = safetensors_header.read(path)
         except ValueError as error:
             return [str(error)]
         for name, entry in header.items():
@@ -143,33 +131,6 @@ def _config(folder: Path) -> dict[str, Any]:
         return read_json(folder / "config.json")
     except ContractError:
         return {}
-
-
-def _truncation(weights: Path) -> str | None:
-    """Why a safetensors file is not whole; None when it is."""
-    try:
-        header, start = _header(weights)
-    except ValueError as error:
-        return str(error)
-    expected = start + max((entry["data_offsets"][1] for entry in header.values()), default=0)
-    size = weights.stat().st_size
-    return None if size == expected else f"{weights.name} has {size} bytes, its header names {expected}"
-
-
-def _header(weights: Path) -> tuple[dict[str, Any], int]:
-    """(tensor name -> entry, where the tensors begin). Raises ValueError saying what is wrong with the file."""
-    with weights.open("rb") as file:
-        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
-        if not 0 < length <= weights.stat().st_size - _LENGTH_BYTES:
-            raise ValueError(f"{weights.name} is no whole safetensors file: its header is cut short")
-        try:
-            header = json.loads(file.read(length))
-            entries = {name: entry for name, entry in header.items() if name != "__metadata__"}
-            for entry in entries.values():
-                entry["shape"], entry["data_offsets"][1]
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{weights.name} is no safetensors file: {error!r}") from None
-    return entries, _LENGTH_BYTES + length
 
 
 def _shape(fingerprint: str) -> list[int]:

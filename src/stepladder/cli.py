@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -13,6 +14,7 @@ import typer
 from stepladder import console, data_cli
 from stepladder.cli_options import AsJson, File, NoFiles, Overrides, Run
 from stepladder.errors import InputError, Interrupted, PlanError, Problem, StepladderError
+from stepladder_worker import own_files
 
 if TYPE_CHECKING:
     from stepladder.plan import Plan
@@ -26,7 +28,8 @@ EXIT_CODES = """Exit codes:
   2    bad input: nothing was started
   3    a stage failed
   4    a stage finished, but its evidence does not hold
-  130  interrupted"""
+  75   pre-empted (SIGTERM, SIGUSR1, time limit): a checkpoint is written, the same command continues
+  130  interrupted by Ctrl-C: likewise"""
 
 app = typer.Typer(
     help="Multi-stage fine-tuning that behaves as one training run, and proves it.\n\n" + EXIT_CODES,
@@ -70,9 +73,10 @@ def plan(
     if as_json:
         console.data(json.dumps(resolved.to_json(), indent=1))
         return
+    from stepladder import disk
     from stepladder.report.plan_table import plan_report
 
-    console.render(plan_report(resolved))
+    console.render(plan_report(resolved, None if no_files else disk.estimate(resolved)))
 
 
 @app.command()
@@ -94,7 +98,10 @@ def command(
         return
     from stepladder import by_hand, paths
 
-    env = by_hand.elsewhere(resolved, chosen) if no_files else by_hand.here(resolved, chosen, Path(file))
+    if no_files:
+        env = by_hand.elsewhere(resolved, chosen)
+    else:
+        chosen, env = by_hand.here(resolved, chosen, Path(file))
     log = str(paths.stage_log(chosen.output_dir, chosen.name))
     console.data(render_command(chosen.argv, env, folder=None if no_files else str(Path.cwd()), log=log))
     if no_files:
@@ -108,21 +115,27 @@ def run(
     file: File,
     stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Only this stage.")] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Set aside what an earlier run left, start anew.")] = False,
+    fork: Annotated[
+        str | None,
+        typer.Option("--fork", metavar="NEW_NAME", help="As a new run, from the last finished stage left as it was."),
+    ] = None,
     overrides: Overrides = None,
 ) -> None:
     """Run what is not done yet, in order. The same command continues after any interruption."""
     from stepladder import engine
     from stepladder.data.stages import located
-    from stepladder.opening import load_plan, stage_named
+    from stepladder.opening import forked, load_plan, plan_of_parent, stage_named
     from stepladder.parse import load
 
+    written, overrides = overrides, forked(file, overrides, fork) if fork is not None else overrides
     resolved = load_plan(file, overrides, look_at_files=True, fresh=fresh, only=stage)
+    parent = plan_of_parent(file, written, resolved) if fork is not None else None
     if stage is not None:
         stage_named(resolved, stage)
     for text in resolved.warnings:
         console.warn(text)
     try:
-        verdicts = engine.run(resolved, Path(file), only=stage, fresh=fresh)
+        verdicts = engine.run(resolved, Path(file), only=stage, fresh=fresh, parent=parent)
     except InputError as error:
         raise located(load(file, overrides or ()), error) from None
     _show_summary(resolved, verdicts, stage)
@@ -157,6 +170,23 @@ def logs(
     if stage is not None:
         stage_named(resolved, stage)
     show(directory, resolved, stage, follow)
+
+
+@app.command()
+def diagnose(
+    what: Annotated[str, typer.Argument(metavar="RUN|LOGFILE", help="A run, a stage's directory, or any log.")],
+    stage: Annotated[str | None, typer.Option("--stage", metavar="NAME", help="This stage of the run.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say why a training failed, from its log and its records: the cause, where it shows, and what helps."""
+    from stepladder.diagnosis.subject import answer
+    from stepladder.report import diagnosis
+
+    found = answer(what, stage)
+    if as_json:
+        console.data(json.dumps(diagnosis.to_json(found), indent=1))
+    else:
+        console.render(diagnosis.report(found), whole=True)
 
 
 @app.command()
@@ -255,6 +285,8 @@ def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None
     facts = collect(directory, chosen, deep=False)
     console.render(summary.checks(verdicts))
     console.render(summary.summary(verdicts, summary.losses(facts)))
+    for line in summary.stepped_down(facts):
+        console.render(line)
     found = [(stage.name, evaluation(directory, stage)) for stage in chosen]
     metrics = summary.metrics([(name, result) for name, result in found if result is not None])
     if metrics is not None:
@@ -264,6 +296,7 @@ def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None
 
 def main() -> None:
     """The `stepladder` command. Bad input ends in a message, one hint and an exit code, never in a traceback."""
+    own_files.keep_others_out()
     try:
         app()
     except StepladderError as error:
@@ -272,7 +305,9 @@ def main() -> None:
     except (OSError, RecursionError, OverflowError, UnicodeError, ValueError) as error:
         if os.environ.get("STEPLADDER_DEBUG"):
             raise
-        problem = Problem("stepladder", f"{type(error).__name__}: {error}", "STEPLADDER_DEBUG=1 shows where")
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        hint = "free some space; the same command continues" if full else "STEPLADDER_DEBUG=1 shows where"
+        problem = Problem("stepladder", f"{type(error).__name__}: {error}", hint)
         console.report(PlanError([problem]))
         sys.exit(PlanError.exit_code)
     except KeyboardInterrupt:

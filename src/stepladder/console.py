@@ -7,6 +7,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from stepladder_worker import redaction
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
@@ -20,7 +22,7 @@ _UNFOLDED = 100_000
 
 def data(text: str) -> None:
     """Print what the command was asked for."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(redaction.hide(text) + "\n")
 
 
 def render(item: RenderableType, whole: bool = False) -> None:
@@ -34,7 +36,10 @@ def render(item: RenderableType, whole: bool = False) -> None:
     from rich.console import Console
 
     width = _UNFOLDED if whole and not sys.stdout.isatty() else None
-    Console(file=sys.stdout, highlight=False, markup=False, width=width).print(item)
+    shown = Console(file=sys.stdout, highlight=False, markup=False, width=width)
+    with shown.capture() as capture:
+        shown.print(item)
+    sys.stdout.write(redaction.hide(capture.get()))
 
 
 def note(text: str) -> None:
@@ -55,6 +60,7 @@ def report(error: StepladderError) -> None:
 
 
 def _say(label: str, colour: str, text: str) -> None:
+    text = redaction.hide(text)
     start = f"\x1b[{colour}m{label}:\x1b[0m" if _coloured(sys.stderr) else f"{label}:"
     # A message of several lines starts on its own line, so that every `file:line:column` can be clicked.
     with contextlib.suppress(OSError):  # a console that is gone must not end a run

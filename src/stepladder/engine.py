@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepladder import past
-from stepladder.attempt import ask_to_stop, export_model, train_stage
+from stepladder import console, disk, fork, past, planted_links
 from stepladder.data.ready import make_ready
-from stepladder.errors import Interrupted, PlanError, Problem, RunError, StageFailed
+from stepladder.errors import PlanError, Problem, RunError, StageFailed
+from stepladder.export import export_model
 from stepladder.facts import sealed_results
 from stepladder.journal import Journal
-from stepladder.launch.local import StopRequest, stop_requests
+from stepladder.launch.stopping import StopRequest, stop_requests
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
+from stepladder.retries import train_to_end
 from stepladder.side_commands import prepare
 from stepladder.stage_evaluation import evaluate_stage
 from stepladder.tasks import StageState, run_identity, stage_state
@@ -21,31 +22,45 @@ from stepladder.verify.verdict import StageVerdict
 from stepladder_worker import manifest
 
 
-def run(plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = False) -> list[StageVerdict]:
+def run(
+    plan: Plan, curriculum: Path, only: str | None = None, fresh: bool = False, parent: Plan | None = None
+) -> list[StageVerdict]:
     """Run what is not done yet, in order, and return the verdict of every stage that was asked for.
 
+    With `parent`, the plan of the same curriculum where its run lies, the run is a fork of that one.
     Raises PlanError when what is there does not fit the plan or another engine holds the run, RunError when a
-    `prepare` command fails, StageFailed, EvidenceError, or Interrupted after a requested stop.
+    `prepare` command fails, StageFailed, EvidenceError, Interrupted after Ctrl-C, or Preempted.
     """
     directory = RunDirectory(Path(plan.output_dir))
-    chosen = plan.chosen(only)
     if fresh:
         past.set_aside(directory, plan, only)
     with past.locked(directory), stop_requests() as request:
         try:
-            run_id = run_identity(directory, plan)
-            past.require_unchanged(directory, run_id, plan)
+            if parent is not None:
+                fork.begin(parent, directory, plan)
+            run_id, journal = run_identity(directory, plan), Journal(directory.journal)
+            plan = past.accepted(directory, run_id, plan, journal)
+            chosen = plan.chosen(only)
+            _look_ahead(directory, run_id, plan, chosen)
             past.write_down(directory, plan, curriculum)
-            journal = Journal(directory.journal)
             prepare(plan, directory, journal)
             _make_data_ready(directory, run_id, plan, chosen, journal)
             trained = [_stage(directory, run_id, plan, stage, journal, request) for stage in chosen]
             return conclude(directory, plan, chosen, any(trained))
         except (RunError, OSError) as error:
             # Ctrl-C also reaches `prepare`, `evaluate` and the reading of checkpoints, which then fail.
-            if request.count and not isinstance(error, StageFailed):
-                raise Interrupted("the run was stopped", hint="the same command continues it") from error
+            if request.made and not isinstance(error, StageFailed):
+                raise request.error("the run was stopped") from error
             raise
+
+
+def _look_ahead(directory: RunDirectory, run_id: str, plan: Plan, chosen: tuple[PlannedStage, ...]) -> None:
+    """Nothing is launched where what is still to be trained would be written through a link, or cannot fit."""
+    todo = [stage for stage in chosen if not stage_state(directory, run_id, stage).done]
+    planted_links.refuse(directory, todo)
+    disk.require_room(plan, todo)
+    for text in disk.remarks(plan, todo):
+        console.note(text)
 
 
 def _make_data_ready(
@@ -62,15 +77,20 @@ def _stage(
     directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage, journal: Journal, request: StopRequest
 ) -> bool:
     """Bring one stage to its end; returns whether anything was trained for it."""
-    if request.count:
-        raise Interrupted(f"stopped before stage {stage.name}", hint="the same command continues it")
+    if request.made:
+        raise request.error(f"stopped before stage {stage.name}")
     state = stage_state(directory, run_id, stage)
+    if state.inherited is not None:
+        require_evidence(directory, stage, None)
+        return False
     _require_idle(stage, state)
     _seal(stage, state, journal)
     if not state.done:
         _require_start(run_id, stage, state)
         _require_no_later(directory, run_id, plan, stage)
-        _train(directory, run_id, plan, stage, journal, request)
+        planted_links.refuse(directory, [stage])
+        disk.require_room(plan, [stage])
+        train_to_end(directory, run_id, plan, stage, journal, request)
     export_model(stage, directory.worker, journal)
     require_evidence(directory, stage, None if state.done else journal)
     evaluate_stage(plan, directory, stage, journal)
@@ -105,7 +125,13 @@ def _require_no_later(directory: RunDirectory, run_id: str, plan: Plan, stage: P
 
 
 def _require_start(run_id: str, stage: PlannedStage, state: StageState) -> None:
-    """The boundary checkpoint is complete, and the stage's directory holds nothing of somebody else."""
+    """The boundary checkpoint is complete, the stage's directory holds nothing of somebody else, and no end of its own
+    whose record is lost: it is written before the checkpoint is."""
+    if state.end is not None and state.attempts:
+        text = f"has ended ({state.end} is complete), and its record cannot be read"
+        record = state.attempts[-1].files.result
+        hint = f"put {record} back, or set the stage aside with `--fresh --stage {stage.name}`"
+        raise PlanError([Problem(f"stage {stage.name}", text, hint)])
     if stage.resume_from is not None and stage.hook:
         found = manifest.problems(Path(stage.resume_from))
         if found:
@@ -118,16 +144,3 @@ def _require_start(run_id: str, stage: PlannedStage, state: StageState) -> None:
     if foreign:
         hint = "give the stage another directory, or set the old one aside with --fresh"
         raise PlanError([Problem(str(folder), f"holds {foreign[0]} of another training", hint)])
-
-
-def _train(
-    directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage, journal: Journal, request: StopRequest
-) -> None:
-    try:
-        train_stage(directory, run_id, plan, stage, journal, request, ask_to_stop)
-    except Interrupted as error:
-        error.hint = "the same command continues it"
-        raise
-    except StageFailed as error:
-        error.hint = error.hint or "mend the cause and run the same command again: finished stages are kept"
-        raise

@@ -8,6 +8,7 @@ StepladderError
 │   └── StageFailed         a stage's processes failed or did not do their work
 ├── EvidenceError       4   a stage finished, but its evidence does not hold
 └── Interrupted       130   the person asked to stop
+    └── Preempted          75   a scheduler or a time limit did: a checkpoint is written, the same command continues
 """
 
 from __future__ import annotations
@@ -89,3 +90,9 @@ class Interrupted(StepladderError):  # noqa: N818 - named for what happened
     """The person asked to stop."""
 
     exit_code = 130
+
+
+class Preempted(Interrupted):
+    """The machine is wanted for something else, or the time is up. The code is EX_TEMPFAIL of sysexits.h: try again."""
+
+    exit_code = 75

@@ -2,51 +2,56 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
+from stepladder import shared_files
+from stepladder.checkpoint_size import TRAINING_FILES
 from stepladder.errors import RunError
+from stepladder.facts import current_events
+from stepladder.journal import Journal
 from stepladder.launch.ask import ask_worker
 from stepladder.plan import PlannedStage
 from stepladder.tasks import end_checkpoint
 
 #: What holds a model's weights or those of its parts; a model of one part a folder has them deeper.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-#: What training continues from, and no model needs.
-_TRAINING_FILES = (
-    "optimizer*",
-    "scheduler.pt",
-    "scaler.pt",
-    "rng_state*",
-    "trainer_state.json",
-    "training_args.bin",
-    "stepladder.json",
-    "global_step*",
-    "latest*",
-    "zero_to_fp32.py",
-    "zero_to_torch.py",
-    "pytorch_model_fsdp*",
-    "stepladder_*",
-)
+#: Events of a launch of a stage, by this engine or by hand.
+_LAUNCHED = ("attempt_started", "attempt_given", "attempt_found")
 
 
-def require_model(stage: PlannedStage, worker: Path, script_ended_well: bool) -> None:
-    """Copy from the end checkpoint what the stage's directory lacks of the model.
+def export_model(stage: PlannedStage, worker: Path, journal: Journal) -> None:
+    """See to the stage's model, once after each launch of it; whether its script ended well is known for attempts that
+    this engine saw."""
+    events = current_events(journal.read(), stage.name)
+    last = next((event["event"] for event in reversed(events) if event["event"] in (*_LAUNCHED, "model_ready")), None)
+    if last == "model_ready":
+        return
+    ended = [event for event in events if event["event"] == "attempt_ended"]
+    script_ended_well = bool(ended) and ended[-1].get("exit_code") == 0
+    journal.append("model_ready", stage=stage.name, stored_once=require_model(stage, worker, script_ended_well))
 
-    Weights that lie there in an engine's shards alone are made whole by `worker`, in the stage's interpreter; raises
-    RunError when it cannot.
+
+def require_model(stage: PlannedStage, worker: Path, script_ended_well: bool) -> int:
+    """See that the stage's directory has the model of the end checkpoint, which nothing writes to from now on.
+
+    What both hold is stored once where that is safe; returns the bytes that are. Weights that lie in an engine's
+    shards alone are made whole by `worker`, in the stage's interpreter; raises RunError when it cannot.
 
     What a script wrote is its own (the best model, another precision) and left alone, unless the script did not end
-    well: then a file may be cut short, and all are written again. Copies, never links: a script that writes the
-    stage's model again must not reach into the checkpoint.
+    well: then a file may be cut short, and all are written again.
     """
-    checkpoint = end_checkpoint(stage)
+    checkpoint, folder = end_checkpoint(stage), Path(stage.output_dir)
+    shared_files.protect(checkpoint)
+    stored = 0
     for source in _model_files(checkpoint):
-        target = Path(stage.output_dir) / source.relative_to(checkpoint)
+        target = folder / source.relative_to(checkpoint)
         if not (target.is_file() and script_ended_well):
-            _copy(source, target)
-    if not _has_weights(Path(stage.output_dir)):
+            stored += shared_files.give(source, target)
+        elif not target.is_symlink() and shared_files.same(source, target):
+            stored += shared_files.share(source, target)
+    if not _has_weights(folder):
         _make_whole(stage, worker)
+    return stored
 
 
 def _has_weights(folder: Path) -> bool:
@@ -63,12 +68,5 @@ def _make_whole(stage: PlannedStage, worker: Path) -> None:
 
 
 def _model_files(checkpoint: Path) -> list[Path]:
-    kept = [path for path in sorted(checkpoint.iterdir()) if not any(path.match(p) for p in _TRAINING_FILES)]
+    kept = [path for path in sorted(checkpoint.iterdir()) if not any(path.match(p) for p in TRAINING_FILES)]
     return [file for path in kept for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()]
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.tmp")
-    shutil.copyfile(source, temporary)
-    temporary.replace(target)

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from stepladder import paths
+from stepladder import edit_history, paths
 from stepladder.errors import RunError
 from stepladder.journal import Journal
 from stepladder.launch.ask import ask_worker
 from stepladder.launch.pack import pack_worker
+from stepladder.lineage import Inherited
 from stepladder.paths import RunDirectory
 from stepladder.plan import PlannedStage
 from stepladder.spec import BUILT_IN
 from stepladder.tasks import Attempt, end_checkpoint, known_identity, stage_state
 from stepladder_worker import manifest
-from stepladder_worker.contract import ContractError, StageResult, read_json
+from stepladder_worker.contract import ContractError, StageResult, StageTask, digest, read, read_json
 from stepladder_worker.manifest import Manifest
+
+#: The journal's event of a step down the out-of-memory ladder: see ladder.py.
+STEPPED_DOWN = "stepped_down"
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,23 @@ class PlannedOrder:
 
 @dataclass(frozen=True)
 class Segment:
-    """An attempt whose steps are part of the stage: from global step `start` on."""
+    """An attempt whose steps are part of the stage: from global step `start` on.
+
+    Attributes:
+        attempt: its files.
+        result: what it recorded.
+        start: the global step it started from.
+        task: what it was given, as its worker read it: `evidence` holds the file to the digest in the result. None
+            where the file cannot be read.
+        stage: the plan as it was launched: on the rung that its task names (at the top where the plan has none such),
+            with the learning-rate curve that the journal's edits leave to it.
+    """
 
     attempt: Attempt
     result: StageResult
     start: int
+    task: StageTask | None
+    stage: PlannedStage
 
     @property
     def evidence(self) -> dict[str, Any]:
@@ -76,7 +92,7 @@ class StageFacts:
     """Everything that `verify` decides a stage from.
 
     Attributes:
-        run_id: id of the run.
+        run_id: id of the run that trained the stage.
         stage: the plan.
         attempts: every launch.
         segments: the attempts that the stage's last checkpoint came from, in order; empty when it is not finished.
@@ -84,11 +100,17 @@ class StageFacts:
         states_before: the saved state that each segment had to start from; None for a stage from scratch.
         boundary_name: the checkpoint that the stage started from, for messages.
         sealed: attempt number -> digest of its result when it ended, from the journal.
-        started: attempts whose start is in the journal: an engine that starts one also seals it.
+        started: attempts whose start is in the journal, and the rung that it was launched on: an engine that starts
+            one also seals it.
+        given: attempts that the journal says were given to a person to start.
+        steps_down: the journal's events of rungs taken down the out-of-memory ladder.
         journal_break: line of the journal that does not follow the line before it, None in an unbroken one.
         manifest: of the stage's last checkpoint, None without one.
         on_disk: that checkpoint as read, None without one.
         planned_order: of the stage's `data:`; None where the script orders its samples.
+        inherited: where the stage comes from, by the run's lineage; None for one that this run trained itself.
+        inherited_by_journal: the same as the journal has it.
+        manifest_digest: SHA-256 of the manifest, None without one.
     """
 
     run_id: str
@@ -99,11 +121,16 @@ class StageFacts:
     states_before: list[dict[str, Any] | None]
     boundary_name: str
     sealed: dict[int, str]
-    started: frozenset[int]
+    started: dict[int, int]
+    given: frozenset[int]
+    steps_down: list[dict[str, Any]]
     journal_break: int | None
     manifest: Manifest | None
     on_disk: OnDisk | None
     planned_order: PlannedOrder | None = None
+    inherited: Inherited | None = None
+    inherited_by_journal: dict[str, Any] | None = None
+    manifest_digest: str | None = None
 
     @property
     def foreign_optimizer(self) -> bool:
@@ -125,10 +152,11 @@ def _facts(
     run: RunDirectory, run_id: str, stage: PlannedStage, events: list[dict[str, Any]], inspected: dict[str, Any]
 ) -> StageFacts:
     state = stage_state(run, run_id, stage)
-    segments = _segments(state.attempts, stage)
+    inherited = state.inherited
+    segments = _segments(state.attempts, stage, _since_set_aside(events, stage.name)) if inherited is None else []
     end = end_checkpoint(stage)
     return StageFacts(
-        run_id=run_id,
+        run_id=run_id if inherited is None else inherited.run_id,
         stage=stage,
         attempts=state.attempts,
         segments=segments,
@@ -136,16 +164,37 @@ def _facts(
         states_before=_states_before(stage, segments),
         boundary_name=Path(stage.resume_from).name if stage.resume_from else "the base model",
         sealed=sealed_results(events, stage.name),
-        started=frozenset(
-            event["attempt"] for event in current_events(events, stage.name) if event["event"] == "attempt_started"
+        started={
+            event["attempt"]: event.get("rung", 0)
+            for event in current_events(events, stage.name)
+            if event["event"] == "attempt_started"
+        },
+        given=frozenset(
+            event["attempt"] for event in current_events(events, stage.name) if event["event"] == "attempt_given"
         ),
+        steps_down=steps_down(events, stage.name),
         journal_break=next(
             (event["line"] for event in _since_set_aside(events, stage.name) if not event["follows"]), None
         ),
         manifest=manifest.find(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
         planned_order=_planned_order(run, stage),
+        inherited=inherited,
+        inherited_by_journal=_forked(_since_set_aside(events, stage.name), stage.name),
+        manifest_digest=digest(end / manifest.NAME) if (end / manifest.NAME).is_file() else None,
     )
+
+
+def _forked(events: list[dict[str, Any]], stage: str) -> dict[str, Any] | None:
+    """What the journal says of where a stage comes from; None for one that the run trains itself."""
+    entries = [
+        entry
+        for event in events
+        if event["event"] == "forked" and isinstance(event.get("stages"), list)
+        for entry in event["stages"]
+        if isinstance(entry, dict) and entry.get("stage") == stage
+    ]
+    return entries[-1] if entries else None
 
 
 def _planned_order(run: RunDirectory, stage: PlannedStage) -> PlannedOrder | None:
@@ -180,6 +229,11 @@ def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:
     }
 
 
+def steps_down(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
+    """Every step down the out-of-memory ladder of a stage since it was last set aside, in order."""
+    return [event for event in current_events(events, stage) if event["event"] == STEPPED_DOWN]
+
+
 def current_events(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
     """Events of a stage since it was last set aside."""
     return [event for event in _since_set_aside(events, stage) if event.get("stage") == stage]
@@ -195,10 +249,10 @@ def _since_set_aside(events: list[dict[str, Any]], stage: str) -> list[dict[str,
     return current
 
 
-def _segments(attempts: list[Attempt], stage: PlannedStage) -> list[Segment]:
+def _segments(attempts: list[Attempt], stage: PlannedStage, events: list[dict[str, Any]]) -> list[Segment]:
     """Walk back from the attempt that reached the end to the one that started the stage."""
     usable = [
-        Segment(attempt, attempt.result, start)
+        _segment(attempt, attempt.result, start, _with_its_curve(stage, attempt.number, events))
         for attempt in attempts
         if attempt.result is not None and (start := _start_of(attempt.result)) is not None
     ]
@@ -216,6 +270,20 @@ def _segments(attempts: list[Attempt], stage: PlannedStage) -> list[Segment]:
             break
         chain.insert(0, earlier[-1])
     return chain
+
+
+def _with_its_curve(stage: PlannedStage, attempt: int, events: list[dict[str, Any]]) -> PlannedStage:
+    """The stage as it was planned when an attempt started: accepted edits may have changed its curve since."""
+    return replace(stage, curve=edit_history.curve_of(events, stage.name, attempt, stage.curve))
+
+
+def _segment(attempt: Attempt, result: StageResult, start: int, stage: PlannedStage) -> Segment:
+    try:
+        task = read(StageTask, attempt.files.task)
+    except ContractError:
+        return Segment(attempt, result, start, None, stage)
+    known = 0 <= task.rung <= len(stage.rungs)
+    return Segment(attempt, result, start, task, stage.on_rung(task.rung) if known else stage)
 
 
 def _start_of(result: StageResult) -> int | None:

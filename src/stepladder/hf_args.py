@@ -94,6 +94,18 @@ _RENAMED = (
 )
 
 
+#: Arguments that hold a secret. Others end in `_token` or `_key` as well: `eos_token`, `label_key`.
+_SECRETS = re.compile(
+    r"(.*_)?(password|passwd|secret|secret_key|api_key|access_key|auth_key|private_key)"
+    r"|use_auth_token|token|(.*_)?(hub|hf|auth|access|api|bearer|wandb|github)_token"
+)
+
+
+def is_secret(name: str) -> bool:
+    """Whether an argument of this name holds a secret, which no command line is the place for."""
+    return _SECRETS.fullmatch(name.lower()) is not None
+
+
 def merged(common: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A stage's arguments: the curriculum's in their order with the stage's in place, new ones last, null dropped."""
     return {name: value for name, value in {**common, **own}.items() if value is not None}
@@ -243,6 +255,12 @@ def _switch(value: Any) -> bool:
 
 def _found(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def whole(value: Any) -> int | None:
+    """A whole number, also from text; None for anything else."""
+    number = _number(value)
+    return number if isinstance(number, int) else None
 
 
 def _number(value: Any) -> int | float | None:

@@ -66,6 +66,10 @@ def stretches(facts: StageFacts) -> list[Stretch]:
     if stage.script != BUILT_IN or stage.mixture is None:
         text = f"{stage.script} orders its samples itself, expected the built-in trainer and `data:`"
         raise PlanError([Problem(f"stage {stage.name}", text, "choose another stage with --stage")])
+    if facts.inherited is not None:
+        text = f"was trained by run {facts.inherited.run}, whose ledger tells of it"
+        hint = f"ask `stepladder data ledger {facts.inherited.directory}`, or choose another stage with --stage"
+        raise PlanError([Problem(f"stage {stage.name}", text, hint)])
     if not facts.segments:
         hint = "the ledger has finished stages; choose one with --stage"
         raise PlanError([Problem(f"stage {stage.name}", "is not finished, expected its evidence", hint)])

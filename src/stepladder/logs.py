@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from stepladder import past, paths
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan
 from stepladder.status import run_status
+from stepladder_worker import redaction
 
 #: Seconds between two looks at a log that is followed.
 FOLLOW_SECONDS = 0.3
@@ -19,12 +20,32 @@ _CHUNK = 1 << 16
 
 
 def show(run: RunDirectory, plan: Plan, only: str | None, follow: bool) -> None:
-    """Copy the logs to stdout as they are, byte for byte; with `follow`, go on until nothing runs any more."""
+    """Copy the logs to stdout as they are, byte for byte but for secrets that are known here; with `follow`, go on
+    until nothing runs any more."""
     for stage in plan.chosen(only):
         log = paths.stage_log(stage.output_dir, stage.name)
-        for chunk in _read(log, partial(_may_grow, run, plan, stage.name) if follow else bool):
+        for chunk in _without_secrets(_read(log, partial(_may_grow, run, plan, stage.name) if follow else bool)):
             sys.stdout.buffer.write(chunk)
             sys.stdout.buffer.flush()
+
+
+def _without_secrets(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes with `***` for every secret. What may be the beginning of one is held back until more comes."""
+    secrets = [secret.encode() for secret in redaction.known()]
+    held = b""
+    for chunk in chunks:
+        held += chunk
+        for secret in secrets:
+            held = held.replace(secret, redaction.HIDDEN.encode())
+        begun = max((_begun(held, secret) for secret in secrets), default=0)
+        yield held[: len(held) - begun]
+        held = held[len(held) - begun :]
+    yield held
+
+
+def _begun(text: bytes, secret: bytes) -> int:
+    """How many bytes at the end of `text` are the beginning of a secret."""
+    return next((n for n in range(min(len(secret) - 1, len(text)), 0, -1) if text.endswith(secret[:n])), 0)
 
 
 def _read(log: Path, growing: Callable[[], bool]) -> Iterator[bytes]:

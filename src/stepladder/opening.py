@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from stepladder import console
+from stepladder.checks import fields_in
 from stepladder.errors import CurriculumError, PlanError, Problem
 from stepladder.parse import load
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.preflight import checked_plan, hub_models
+from stepladder.resolve import make_plan
+from stepladder.spec import StageName
 from stepladder.status import plan_of
 from stepladder.yaml_source import suggestion
 
@@ -40,6 +46,34 @@ def load_plan(
     for model in hub_models(resolved) if look_at_files else []:
         console.note(f"model {model} is taken for an id of the Hugging Face hub: not looked for")
     return resolved
+
+
+def forked(file: str, overrides: list[str] | None, name: str) -> list[str]:
+    """The overrides that make a curriculum that of a fork of its run, beside it.
+
+    Raises CurriculumError for a name that could leave that folder, or a curriculum whose stages would not follow.
+    """
+    try:
+        TypeAdapter(StageName).validate_python(name)
+    except ValidationError as error:
+        expected = error.errors()[0]["msg"]
+        hint = "the fork lies beside the run, in a folder of that name"
+        raise CurriculumError([Problem("--fork", f"found {name!r}, expected {expected}", hint)]) from None
+    curriculum = load(file, overrides or ()).curriculum
+    if curriculum.stage_dir is not None and "output_dir" not in fields_in(curriculum.stage_dir):
+        text = f"`stage_dir` is {curriculum.stage_dir}, expected {{output_dir}} in it, so that a fork has its own"
+        raise CurriculumError([Problem(file, text, "begin it with {output_dir}, or leave it out")])
+    place = Path(curriculum.output_dir).parent / name
+    if place == Path(curriculum.output_dir):
+        text = f"{name} is the name of the run's own directory, expected another one"
+        raise CurriculumError([Problem("--fork", text, "choose a new name for the fork")])
+    return [*(overrides or ()), f"name={json.dumps(name)}", f"output_dir={json.dumps(str(place))}"]
+
+
+def plan_of_parent(file: str, overrides: list[str] | None, fork: Plan) -> Plan:
+    """The plan of a fork's curriculum where the run lies that is forked; nothing is looked for there."""
+    versions = {stage.name: stage.transformers for stage in fork.stages}
+    return make_plan(load(file, overrides or ()).curriculum, versions)
 
 
 def stage_named(resolved: Plan, name: str) -> PlannedStage:

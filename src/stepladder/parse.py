@@ -18,13 +18,28 @@ from stepladder import (
     check_engines,
     check_evaluate,
     check_objectives,
+    check_oom,
     check_trainable,
     checks,
     yaml_source,
 )
 from stepladder.errors import CurriculumError, Problem
-from stepladder.spec import Curriculum, Dataset, DataSpec, Evaluate, HandoverSpec, Launcher, Part, Prepare, Stage, Tiers
+from stepladder.spec import (
+    Curriculum,
+    Dataset,
+    DataSpec,
+    Evaluate,
+    HandoverSpec,
+    Hang,
+    Launcher,
+    Part,
+    Prepare,
+    Retries,
+    Stage,
+    Tiers,
+)
 from stepladder.yaml_source import DataPath, Document, Finding, suggestion
+from stepladder_worker import redaction
 
 #: What pydantic's error types say about what was expected.
 _EXPECTED = {
@@ -45,6 +60,8 @@ _LIMITS = (
     ("less_than", "lt", "less than"),
 )
 _SEE = "docs/curriculum.md describes every field"
+
+_CHECKS = (checks, check_args, check_data, check_engines, check_evaluate, check_trainable, check_objectives, check_oom)
 
 
 @dataclass(frozen=True)
@@ -94,8 +111,9 @@ def load(file: str, overrides: Sequence[str] = ()) -> Loaded:
     document.include("data")
     refused = document.override(overrides)
     document.include("data")  # `--set data=FILE` names another
-    kinds = (checks, check_args, check_data, check_engines, check_evaluate, check_trainable, check_objectives)
-    findings = [finding for kind in kinds for finding in kind.findings(document.data)]
+    for _, env in checks.levels(document.data, "env"):
+        redaction.remember(env)
+    findings = [finding for kind in _CHECKS for finding in kind.findings(document.data)]
     understood: Curriculum | None
     try:
         understood = Curriculum.model_validate(document.data)
@@ -199,5 +217,7 @@ def _model_at(path: DataPath) -> type[BaseModel]:
         "handover": HandoverSpec,
         "prepare": Prepare,
         "evaluate": Evaluate,
+        "retries": Retries,
+        "hang": Hang,
     }
     return next((kinds[key] for key in reversed(path) if isinstance(key, str) and key in kinds), Curriculum)

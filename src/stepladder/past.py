@@ -5,34 +5,36 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
+import platform
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from stepladder import console, hf_args
-from stepladder.data.mixture import Mixture
+from stepladder import console, edits, ladder, lineage, paths
 from stepladder.errors import PlanError, Problem
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import StageState, stage_state
-from stepladder_worker.contract import ContractError, read_json, write_json
+from stepladder.yaml_secrets import hidden_secrets
+from stepladder_worker import own_files
+from stepladder_worker.contract import ContractError, read_sealed, write_sealed
+from stepladder_worker.schedule import Curve
 
-#: What of a finished stage may not change: it is what its checkpoint was made with.
-FROZEN_WHEN_DONE = ("start_step", "end_step", "argv", "curve", "handover", "in_force", "output_dir", "mixture")
-#: What of a stage with a checkpoint of its own may not change: the steps it made so far were made with it.
-FROZEN_WHEN_BEGUN = ("start_step", "curve", "handover", "in_force", "output_dir", "mixture")
 #: `status` looks whether the lock is held by taking it for a moment, so one refusal is not the last word.
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 5, 0.1
 
 
 def write_down(directory: RunDirectory, plan: Plan, curriculum: Path) -> None:
     """Keep the plan and the curriculum, and pack the worker."""
-    write_json(directory.plan, plan.to_json())
-    shutil.copyfile(curriculum, directory.curriculum)
+    write_sealed(directory.plan, plan.to_json())
+    temporary = own_files.beside(directory.curriculum)
+    with own_files.fresh(temporary) as file:
+        file.write(hidden_secrets(curriculum.read_text("utf-8"), str(curriculum)).encode())
+    temporary.replace(directory.curriculum)
     pack_worker(directory.worker)
 
 
@@ -47,19 +49,27 @@ def locked(directory: RunDirectory) -> Iterator[None]:
     except OSError as error:
         hint = "give output_dir a directory that can be made"
         raise PlanError([Problem(str(directory.root), f"cannot be made: {error.strerror}", hint)]) from None
-    with directory.lock.open("a+") as file:
+    with _opened(directory.lock) as file:
         if not _taken(file):
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read().decode(errors="replace").strip() or "another process"
             hint = "wait for it, or stop it with Ctrl-C there"
             raise PlanError([Problem(str(directory.root), f"is being run by {holder}", hint)])
         file.truncate(0)
-        file.write(f"process {os.getpid()}")
+        file.write(f"process {os.getpid()} on {platform.node()} since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
         file.flush()
         yield
 
 
-def _taken(file: IO[str]) -> bool:
+def _opened(lock: Path) -> IO[bytes]:
+    try:
+        return own_files.grown(lock)
+    except OSError as error:
+        what = "is a link, and is not followed" if lock.is_symlink() else f"cannot be written: {error.strerror}"
+        raise PlanError([Problem(str(lock), what, "move away what stands there")]) from None
+
+
+def _taken(file: IO[bytes]) -> bool:
     for _ in range(LOCK_TRIES):
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -81,54 +91,60 @@ def is_held(directory: RunDirectory) -> bool:
     return False
 
 
-def require_unchanged(directory: RunDirectory, run_id: str, plan: Plan) -> None:
-    """Raises PlanError when a stage that is finished, or has begun, is not the one that was run."""
+def accepted(directory: RunDirectory, run_id: str, plan: Plan, journal: Journal) -> Plan:
+    """The plan that holds for a run whose curriculum may have been edited: shown, and in the journal before it counts.
+
+    Raises PlanError when the edit would rewrite what was trained, or what was recorded of that cannot be read.
+    """
+    recorded = _recorded(directory, run_id, plan)
+    if recorded is None:
+        return plan
+    edit = edits.compare(recorded, plan, standings(directory, run_id, recorded))
+    if edit.problems:
+        raise PlanError(edit.problems)
+    if edit.differences or edit.curves:
+        curves = {name: {"before": _json(old), "now": _json(new)} for name, (old, new) in edit.curves.items()}
+        journal.append("edited", differences=[asdict(item) for item in edit.differences], curves=curves)
+        say(edit, "the curriculum was edited")
+    return edit.plan
+
+
+def standings(directory: RunDirectory, run_id: str, plan: Plan) -> dict[str, edits.Standing]:
+    """How far the stages of a run have come, by name."""
+    events = Journal(directory.journal).read()
+    states = [(stage, stage_state(directory, run_id, stage)) for stage in plan.stages]
+    return {
+        stage.name: edits.Standing(state.done, _reached(state), ladder.taken(events, stage)) for stage, state in states
+    }
+
+
+def say(edit: edits.Edit, first: str) -> None:
+    """Show an edit, one line a difference."""
+    console.note("\n  ".join([f"{first}:" if edit.differences else first, *map(str, edit.differences)]))
+    if edit.jump:
+        console.warn(edit.jump)
+
+
+def _reached(state: StageState) -> int | None:
+    return None if state.latest is None else paths.step_of(state.latest)
+
+
+def _recorded(directory: RunDirectory, run_id: str, plan: Plan) -> Plan | None:
+    """The plan that the run was last run with; None where there is none, or nothing was trained with it."""
+    if not directory.plan.exists():
+        return None
     try:
-        before = {stage["name"]: stage for stage in read_json(directory.plan)["stages"]}
-    except (ContractError, KeyError, TypeError):
-        return
-    now = {stage["name"]: stage for stage in plan.to_json()["stages"]}
-    problems = [
-        problem
-        for stage in plan.stages
-        if stage.name in before
-        for problem in _changes(stage_state(directory, run_id, stage), stage.name, before[stage.name], now[stage.name])
-    ]
-    if problems:
-        raise PlanError(problems)
+        return Plan.from_json(read_sealed(directory.plan))
+    except (ContractError, KeyError, TypeError, ValueError) as error:
+        if not any(stage_state(directory, run_id, stage).attempts for stage in plan.stages):
+            return None
+        text = f"cannot be read, so what was trained cannot be compared with the curriculum: {error}"
+        hint = "put it back as it was, or set the run aside with `--fresh` and start anew"
+        raise PlanError([Problem(str(directory.plan), text, hint)]) from None
 
 
-def _changes(state: StageState, name: str, before: dict[str, Any], now: dict[str, Any]) -> Iterator[Problem]:
-    keys: tuple[str, ...]
-    if state.done:
-        keys, word = FROZEN_WHEN_DONE, "is finished"
-    elif state.latest is not None:
-        keys, word = FROZEN_WHEN_BEGUN, f"has begun ({state.latest.name})"
-    else:
-        return
-    hint = f"take the change back, or set this stage and what follows aside with `--fresh --stage {name}`"
-    data = {f"args.{key}": (before["args"].get(key), now["args"].get(key)) for key in hf_args.DATA_ARGS}
-    for key, (old, new) in {**data, **{key: (before.get(key), now.get(key)) for key in keys}}.items():
-        if key == "mixture" and _key(old) == _key(new):
-            continue
-        if old != new:
-            yield Problem(f"stage {name}", f"{word}; its {key} was {_difference(old, new)}", hint)
-
-
-def _key(mixture: dict[str, Any] | None) -> str | None:
-    """What of a mixture decides which samples come when."""
-    return None if mixture is None else Mixture.from_json(mixture).key
-
-
-def _difference(before: Any, now: Any) -> str:
-    """Old and new value; of lists and mappings only what differs."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        before, now = {key: before.get(key) for key in keys}, {key: now.get(key) for key in keys}
-    elif isinstance(before, list) and isinstance(now, list):
-        old = [word for word in before if word not in now]
-        before, now = " ".join(old) or "without", " ".join(word for word in now if word not in before)
-    return f"{before}, now {now}"
+def _json(curve: Curve | None) -> dict[str, Any] | None:
+    return None if curve is None else curve.to_dict()
 
 
 def set_aside(directory: RunDirectory, plan: Plan, only: str | None) -> None:
@@ -137,17 +153,19 @@ def set_aside(directory: RunDirectory, plan: Plan, only: str | None) -> None:
         with locked(directory):
             pass
     suffix = time.strftime(".before-%Y%m%d-%H%M%S")
-    for folder in _folders(directory, plan, only):
+    later = _from(directory, plan, only)
+    if only is not None:
+        lineage.forget(directory, [stage.name for stage in later])
+    for folder in _folders(directory, later, only):
         if folder.exists():
             target = folder.with_name(folder.name + suffix)
             folder.rename(target)
             console.note(f"set aside {folder} as {target}")
     if only is not None and directory.journal.exists():
-        Journal(directory.journal).append("set_aside", stages=[stage.name for stage in _from(plan, only)])
+        Journal(directory.journal).append("set_aside", stages=sorted({stage.name for stage in later}))
 
 
-def _folders(directory: RunDirectory, plan: Plan, only: str | None) -> list[Path]:
-    later = _from(plan, only)
+def _folders(directory: RunDirectory, later: list[PlannedStage], only: str | None) -> list[Path]:
     stage_folders = [Path(stage.output_dir) for stage in later]
     if only is None:
         outside = [folder for folder in stage_folders if directory.root not in folder.parents]
@@ -155,7 +173,10 @@ def _folders(directory: RunDirectory, plan: Plan, only: str | None) -> list[Path
     return [*stage_folders, *(directory.attempts(stage.index, stage.name) for stage in later)]
 
 
-def _from(plan: Plan, only: str | None) -> list[PlannedStage]:
-    """The named stage and all that follow; every stage without a name."""
+def _from(directory: RunDirectory, plan: Plan, only: str | None) -> list[PlannedStage]:
+    """The named stage and all that follow, every stage without a name; also those that the curriculum had before."""
     first = next((stage.index for stage in plan.stages if stage.name == only), 1)
-    return [stage for stage in plan.stages if stage.index >= first]
+    recorded: tuple[PlannedStage, ...] = ()
+    with contextlib.suppress(ContractError, KeyError, TypeError, ValueError):
+        recorded = Plan.from_json(read_sealed(directory.plan)).stages
+    return [stage for stage in (*plan.stages, *recorded) if stage.index >= first]

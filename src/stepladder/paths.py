@@ -108,9 +108,19 @@ class RunDirectory:
         """Output of the `prepare` command number `index` (from 1)."""
         return self.root / f"prepare_{index}.log"
 
+    @property
+    def attempts_root(self) -> Path:
+        """Folder with one folder a stage, of its attempts."""
+        return self.root / "attempts"
+
+    @property
+    def data_root(self) -> Path:
+        """Folder with one folder a stage, of what it trains on."""
+        return self.root / "data"
+
     def attempts(self, index: int, stage: str) -> Path:
         """Folder with one folder an attempt of a stage."""
-        return self.root / "attempts" / f"{index}-{stage}"
+        return self.attempts_root / f"{index}-{stage}"
 
     def evaluation(self, index: int, stage: str) -> Path:
         """What the evaluation of a stage said, its last JSON line."""
@@ -118,7 +128,7 @@ class RunDirectory:
 
     def data(self, index: int, stage: str) -> StageDataDirectory:
         """What the `data:` of a stage selected."""
-        return StageDataDirectory(self.root / "data" / f"{index}-{stage}")
+        return StageDataDirectory(self.data_root / f"{index}-{stage}")
 
     def predictions(self, index: int, stage: str) -> Path:
         """What the model of a stage answered to held-out samples, one JSON line a sample."""
@@ -126,7 +136,7 @@ class RunDirectory:
 
     def evaluation_data(self, index: int, stage: str) -> StageDataDirectory:
         """What was selected for the evaluation of a stage."""
-        return StageDataDirectory(self.root / "data" / f"{index}-{stage}-evaluation")
+        return StageDataDirectory(self.data_root / f"{index}-{stage}-evaluation")
 
     def attempt(self, index: int, stage: str, attempt: int) -> AttemptDirectory:
         return AttemptDirectory(self.attempts(index, stage) / str(attempt))
@@ -145,3 +155,8 @@ def stage_log(stage_dir: str | Path, stage: str) -> Path:
 def checkpoint(stage_dir: str | Path, step: int) -> Path:
     """The Hugging Face checkpoint directory of a global step."""
     return Path(stage_dir) / f"checkpoint-{step}"
+
+
+def step_of(checkpoint: Path) -> int:
+    """The global step that a checkpoint's directory is named for."""
+    return int(checkpoint.name.removeprefix("checkpoint-"))

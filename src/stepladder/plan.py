@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from stepladder.data.mixture import Mixture
+from stepladder_worker import redaction
 from stepladder_worker.contract import Handover
 from stepladder_worker.schedule import Curve
 
-VERSION = 2
+VERSION = 3
 
-_SECRET_ENDINGS = ("_TOKEN", "_KEY", "_SECRET", "PASSWORD")
-HIDDEN = "***"
-
-
-def is_secret(variable: str) -> bool:
-    """Whether the value of an environment variable of this name is never shown or written down."""
-    return variable.upper().endswith(_SECRET_ENDINGS)
+#: What of a stage may repeat a secret of its environment; paths, which are needed as they are, do not.
+_REPEATING = ("args", "in_force", "script_argv", "argv", "plain_argv", "evaluate", "rungs", "changes")
 
 
 def hidden(env: Mapping[str, str]) -> dict[str, str]:
     """An environment as it may be shown."""
-    return {name: HIDDEN if is_secret(name) else value for name, value in env.items()}
+    return {name: redaction.HIDDEN if redaction.is_secret(name) else value for name, value in env.items()}
 
 
 @dataclass(frozen=True)
@@ -79,6 +75,54 @@ class EvaluatePlan:
 
 
 @dataclass(frozen=True)
+class RetryPlan:
+    """When a stage is launched again by itself.
+
+    Attributes:
+        limit: launches after the first one in one `run`.
+        pause: seconds before the first of them.
+    """
+
+    limit: int
+    pause: float
+
+
+@dataclass(frozen=True)
+class HangPlan:
+    """Seconds without progress after which a stage counts as hung.
+
+    Attributes:
+        step: between two optimizer steps, at the least.
+        start: before the first step, without a new line in the log.
+        save: writing a checkpoint.
+        evaluate: between two batches of an evaluation within training.
+    """
+
+    step: float
+    start: float
+    save: float
+    evaluate: float
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A stage after a number of steps down the ladder of `on_oom`: what of it differs from the stage as planned.
+
+    Attributes:
+        changes: what differs from the rung above, one `name old -> new` each, for people.
+        args, in_force, batch, script_argv, argv, plain_argv: in the place of the stage's own.
+    """
+
+    changes: tuple[str, ...]
+    args: dict[str, Any]
+    in_force: dict[str, Any]
+    batch: Batch
+    script_argv: list[str]
+    argv: list[str]
+    plain_argv: list[str]
+
+
+@dataclass(frozen=True)
 class PlannedStage:
     """One stage, ready to be launched. Paths are as written: relative ones start at the working directory.
 
@@ -109,9 +153,14 @@ class PlannedStage:
         argv: the command with the worker around the script.
         plain_argv: the command without it.
         evaluate: what runs after the stage, or None.
+        retries: when it is launched again by itself.
+        hang: when it counts as hung; None: never.
+        time_limit: seconds of one launch; None: no limit.
         hook: False only observes.
         transformers: version in the stage's interpreter, None where not known.
         sources: where a resolved value comes from, by name.
+        rungs: the stage on every rung of its ladder, from the top down; empty without `on_oom`.
+        rung: how many of them this is launched with; 0 as planned.
         changes: what differs from the stage before, for people.
     """
 
@@ -142,9 +191,14 @@ class PlannedStage:
     argv: list[str]
     plain_argv: list[str]
     evaluate: EvaluatePlan | None
+    retries: RetryPlan
+    hang: HangPlan | None
+    time_limit: float | None
     hook: bool
     transformers: str | None
     sources: dict[str, str]
+    rungs: tuple[Rung, ...]
+    rung: int = 0
     changes: tuple[str, ...] = ()
 
     @property
@@ -157,6 +211,18 @@ class PlannedStage:
         """Samples that the stage trains on, repeats counted."""
         return self.steps * self.batch.samples
 
+    def on_rung(self, rung: int) -> PlannedStage:
+        """A stage as planned, as it is launched with its first `rung` rungs taken.
+
+        Raises IndexError where it has not so many, or is on one already.
+        """
+        if not 0 <= rung <= len(self.rungs) or self.rung:
+            raise IndexError(f"stage {self.name} is on rung {self.rung}, asked for {rung} of {len(self.rungs)}")
+        if rung == 0:
+            return self
+        values = {key: value for key, value in vars(self.rungs[rung - 1]).items() if key != "changes"}
+        return replace(self, rung=rung, **values)
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PlannedStage:
         """Raises KeyError or TypeError when a field is missing or unknown."""
@@ -165,12 +231,19 @@ class PlannedStage:
             "trainable": None if data["trainable"] is None else tuple(data["trainable"]),
             "mixture": None if data["mixture"] is None else Mixture.from_json(data["mixture"]),
             "evaluate": _evaluate_from_json(data["evaluate"]),
+            "retries": RetryPlan(**data["retries"]),
+            "hang": None if data["hang"] is None else HangPlan(**data["hang"]),
             "curve": None if data["curve"] is None else Curve.from_dict(data["curve"]),
             "handover": Handover(**data["handover"]),
             "launcher": Processes(**data["launcher"]),
             "batch": Batch(**data["batch"]),
+            "rungs": tuple(map(_rung_from_json, data["rungs"])),
         }
         return cls(**values)
+
+
+def _rung_from_json(data: Mapping[str, Any]) -> Rung:
+    return Rung(**{**data, "changes": tuple(data["changes"]), "batch": Batch(**data["batch"])})
 
 
 def _evaluate_from_json(data: Mapping[str, Any] | None) -> EvaluatePlan | None:
@@ -211,6 +284,8 @@ class Plan:
         """The plan as JSON values. Secrets in `env` are hidden, so a plan read back cannot launch with them."""
         data = asdict(self)
         for stage in data["stages"]:
+            secrets = redaction.among(stage["env"])
+            stage |= {key: redaction.hide(stage[key], secrets) for key in _REPEATING}
             stage["env"] = hidden(stage["env"])
         result: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "kind": "plan", **data}))
         return result

@@ -19,8 +19,9 @@ from stepladder.errors import CurriculumError, PlanError
 from stepladder.interpreters import Interpreter
 from stepladder.parse import Loaded
 from stepladder.plan import Plan, PlannedStage
-from stepladder.resolve import evaluated_mixture, make_plan, module_of, script_of
-from stepladder.spec import Curriculum, Stage
+from stepladder.resolve import evaluated_mixture, make_plan, script_of, setting
+from stepladder.spec import Curriculum, Evaluate, Stage
+from stepladder.stage_command import module_of
 from stepladder.yaml_source import DataPath, Finding, suggestion
 
 _DATA_SUFFIXES = (".json", ".jsonl", ".csv", ".parquet", ".arrow", ".txt", ".yaml")
@@ -84,7 +85,7 @@ class _Preflight:
             args = hf_args.merged(self.curriculum.args, stage.args)
             yield from self._interpreter(index, answer)
             yield from self._script(index, script_of(self.curriculum, stage), answer)
-            yield from self._json_configs(index, args)
+            yield from self._json_configs(index, stage, args)
             yield from self._data(index, args)
             yield from self._evaluation(index)
         yield from self._datasets()
@@ -127,15 +128,17 @@ class _Preflight:
         hint = self._hint(script) if module is None else f"install it there: {answer.python} -m {module} must find it"
         yield Finding(self._where(index, "script"), f"script {script}: {reason}, expected a training script", hint)
 
-    def _json_configs(self, index: int, args: Mapping[str, Any]) -> Iterator[Finding]:
-        for name in hf_args.JSON_ARGS:
-            value = args.get(name)
-            if isinstance(value, str) and not self._prepared(value):
-                trouble = _json_trouble(value)
-                if trouble:
-                    hint = self._hint(value, "the file, or JSON itself, holds one object: {...}")
-                    text = f"`{name}`: {trouble}, expected a JSON object"
-                    yield Finding(self._where(index, "args", name), text, hint)
+    def _json_configs(self, index: int, stage: Stage, args: Mapping[str, Any]) -> Iterator[Finding]:
+        """Of the stage's arguments, and of every rung of its ladder."""
+        found = [(self._where(index, "args", name), args.get(name)) for name in hf_args.JSON_ARGS]
+        for number, rung in enumerate(setting("on_oom", self.curriculum, stage) or ()):
+            here: DataPath = (*self._where(index, "on_oom"), number)
+            found += [((*here, name), rung.get(name)) for name in hf_args.JSON_ARGS]
+        for place, value in found:
+            trouble = _json_trouble(value) if isinstance(value, str) and not self._prepared(value) else None
+            if trouble:
+                hint = self._hint(str(value), "the file, or JSON itself, holds one object: {...}")
+                yield Finding(place, f"`{place[-1]}`: {trouble}, expected a JSON object", hint)
 
     def _data(self, index: int, args: Mapping[str, Any]) -> Iterator[Finding]:
         for name in hf_args.DATA_ARGS:
@@ -149,7 +152,7 @@ class _Preflight:
     def _evaluation(self, index: int) -> Iterator[Finding]:
         """A file that is missing after the stage has trained would be noticed too late."""
         stage = self.curriculum.stages[index]
-        spec = stage.evaluate if "evaluate" in stage.model_fields_set else self.curriculum.evaluate
+        spec: Evaluate | None = setting("evaluate", self.curriculum, stage)
         if spec is None or spec.data is None or evaluated_mixture(self.curriculum, spec) or self._exists(spec.data):
             return
         data = self.curriculum.data

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from stepladder import hf_args, objectives
-from stepladder.plan import PlannedStage, hidden, is_secret
+from stepladder.plan import PlannedStage, hidden
+from stepladder_worker.redaction import is_secret
 
 #: Relative change of the learning rate at a boundary that deserves a word.
 LR_JUMP = 0.1
@@ -17,10 +18,10 @@ LR_JUMP = 0.1
 def changes(before: PlannedStage, now: PlannedStage) -> tuple[str, ...]:
     """What differs between two stages, one `name old -> new` each."""
     return (
-        *_differences(_args(before), _args(now)),
-        *_differences(hidden(before.env), hidden(now.env)),
+        *differences(_args(before), _args(now)),
+        *differences(hidden(before.env), hidden(now.env)),
         *(f"{name} changed" for name in now.env if is_secret(name) and before.env.get(name) != now.env[name]),
-        *_differences(_setting(before), _setting(now)),
+        *differences(_setting(before), _setting(now)),
     )
 
 
@@ -57,10 +58,13 @@ def _setting(stage: PlannedStage) -> dict[str, Any]:
     }
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
-    for name in dict.fromkeys((*before, *now)):
-        if before.get(name) != now.get(name):
-            yield f"{name} {_shown(before.get(name))} -> {_shown(now.get(name))}"
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, ...]:
+    """One `name old -> new` for each value that differs."""
+    return tuple(
+        f"{name} {_shown(before.get(name))} -> {_shown(now.get(name))}"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name)
+    )
 
 
 def _shown(value: Any) -> str:

@@ -10,15 +10,15 @@ from typing import Any
 
 from stepladder import checks, evaluation_command, hf_args, objectives, paths, remarks
 from stepladder.data import mixture
-from stepladder.plan import Batch, EvaluatePlan, Plan, PlannedStage, PreparePlan, Processes
+from stepladder.plan import EvaluatePlan, HangPlan, Plan, PlannedStage, PreparePlan, Processes, RetryPlan
 from stepladder.spec import BUILT_IN, Curriculum, Evaluate, Part, Stage
+from stepladder.stage_command import Launching
 from stepladder_worker.contract import Handover
 from stepladder_worker.schedule import Curve
 
 #: A crash in native code shows where; see docs.python.org/3/library/faulthandler.html and PyTorch's c10 errors.
 BASE_ENV = {"PYTHONFAULTHANDLER": "1", "TORCH_SHOW_CPP_STACKTRACES": "1"}
 
-_MODULE = "module:"
 _DEFAULTS = {
     "per_device_train_batch_size": hf_args.DEFAULT_BATCH_SIZE,
     "gradient_accumulation_steps": hf_args.DEFAULT_ACCUMULATION,
@@ -68,11 +68,6 @@ def environment_of(curriculum: Curriculum, stage: Stage) -> dict[str, str]:
     return {**BASE_ENV, **curriculum.env, **stage.env}
 
 
-def module_of(script: str) -> str | None:
-    """NAME of `module:NAME`; None for a path."""
-    return script.removeprefix(_MODULE) if script.startswith(_MODULE) else None
-
-
 def _stage(
     curriculum: Curriculum,
     stage: Stage,
@@ -87,19 +82,30 @@ def _stage(
     chosen = mixture_of(curriculum, stage, index - 1)
     script = script_of(curriculum, stage)
     files = paths.RunDirectory(Path(curriculum.output_dir)).data(index, stage.name)
-    stated = _with_data(hf_args.merged(curriculum.args, stage.args), chosen, script, files)
-    args = hf_args.for_version(stated, transformers)
-    curve, lr_start, lr_end = _learning_rate(curriculum.schedule, stated, start, end, total)
+    written = _with_data(hf_args.merged(curriculum.args, stage.args), chosen, script, files)
+    curve, lr_start, lr_end = _learning_rate(curriculum.schedule, written, start, end, total)
     processes = _processes(curriculum, stage)
     new_objective = before is not None and objectives.change(before.script, script) is not None
     handover = _handover(curriculum, stage, new_objective)
     output_dir = checks.stage_directory(curriculum.stage_dir, curriculum.output_dir, index, stage.name)
     model = before.output_dir if before else curriculum.model_name_or_path
     resume_from = str(paths.checkpoint(before.output_dir, before.end_step)) if before else None
-    script_argv = _script_argv(model, resume_from, output_dir, end, args)
-    worker = str(paths.RunDirectory(Path(curriculum.output_dir)).worker)
-    python = interpreter_of(curriculum, stage, interpreter)
-    plain_python = interpreter_of(curriculum, stage, "python")
+    launching = Launching(
+        schedule=curriculum.schedule,
+        transformers=transformers,
+        processes=processes,
+        python=interpreter_of(curriculum, stage, interpreter),
+        plain_python=interpreter_of(curriculum, stage, "python"),
+        worker=str(paths.RunDirectory(Path(curriculum.output_dir)).worker),
+        script=script,
+        fixed={
+            "model_name_or_path": model,
+            "resume_from_checkpoint": resume_from,
+            "output_dir": output_dir,
+            "max_steps": end,
+        },
+    )
+    launched = launching.with_args(written)
     return PlannedStage(
         index=index,
         name=stage.name,
@@ -113,24 +119,23 @@ def _stage(
         resume_from=resume_from,
         data_start_step=before.data_start_step if before and handover.data == "continue" else start,
         handover=handover,
-        in_force=_in_force(curriculum.schedule, args),
-        engine=hf_args.engine(args),
+        engine=hf_args.engine(written),
         trainable=_trainable(curriculum, stage),
         mixture=chosen,
         new_objective=new_objective,
-        args=args,
         script=script,
-        python=python,
+        python=launching.python,
         launcher=processes,
-        batch=Batch(*hf_args.samples_per_device_step(stated), processes.nproc_per_node * processes.nnodes),
         env=environment_of(curriculum, stage),
-        script_argv=script_argv,
-        argv=[*_launcher(python, processes, "--standalone"), worker, *_target(script), *script_argv],
-        plain_argv=[*_launcher(plain_python, processes), *_target(script), *script_argv],
-        evaluate=_evaluate(curriculum, stage, index, script, args),
+        evaluate=_evaluate(curriculum, stage, index, script, written),
+        retries=RetryPlan(**(stage.retries or curriculum.retries).model_dump()),
+        hang=_hang(curriculum, stage),
+        time_limit=setting("time_limit", curriculum, stage),
         hook=curriculum.hook,
         transformers=transformers,
-        sources=_sources(stated, stage),
+        sources=_sources(written, stage),
+        rungs=launching.rungs(written, setting("on_oom", curriculum, stage) or ()),
+        **launched,
     )
 
 
@@ -185,12 +190,6 @@ def _learning_rate(
     return None, own.lr(start), own.lr(end)
 
 
-def _in_force(schedule: str, args: Mapping[str, Any]) -> dict[str, Any]:
-    stated = hf_args.in_force(args)
-    # The script's scheduler keeps its own base learning rate: nothing may write over it.
-    return {name: value for name, value in stated.items() if schedule != "script" or name != "learning_rate"}
-
-
 def _handover(curriculum: Curriculum, stage: Stage, new_objective: bool) -> Handover:
     """What is stated, the stage's over the curriculum's; another objective keeps no optimizer by itself."""
     stated = [spec.model_dump(exclude_unset=True) for spec in (curriculum.handover, stage.handover) if spec]
@@ -200,15 +199,25 @@ def _handover(curriculum: Curriculum, stage: Stage, new_objective: bool) -> Hand
 
 def _trainable(curriculum: Curriculum, stage: Stage) -> tuple[str, ...] | None:
     """A stage that writes `trainable:` without a value leaves it to the script, whatever the curriculum says."""
-    stated = stage.trainable if "trainable" in stage.model_fields_set else curriculum.trainable
-    return None if stated is None else tuple(stated)
+    patterns = setting("trainable", curriculum, stage)
+    return None if patterns is None else tuple(patterns)
+
+
+def setting(field: str, curriculum: Curriculum, stage: Stage) -> Any:
+    """A setting of a stage; null in the stage counts as well, it takes away what the curriculum says."""
+    return getattr(stage if field in stage.model_fields_set else curriculum, field)
+
+
+def _hang(curriculum: Curriculum, stage: Stage) -> HangPlan | None:
+    limits = setting("hang", curriculum, stage)
+    return None if limits is None else HangPlan(**limits.model_dump())
 
 
 def _evaluate(
     curriculum: Curriculum, stage: Stage, index: int, script: str, args: Mapping[str, Any]
 ) -> EvaluatePlan | None:
     """A stage that writes `evaluate:` has its own; the built-in evaluation is a command like any other."""
-    spec = stage.evaluate if "evaluate" in stage.model_fields_set else curriculum.evaluate
+    spec: Evaluate | None = setting("evaluate", curriculum, stage)
     if spec is None or spec.data is None:
         return None if spec is None else EvaluatePlan(" ".join(spec.run or ()), tuple(spec.run or ()), None)
     chosen = evaluated_mixture(curriculum, spec)
@@ -234,26 +243,6 @@ def evaluated_mixture(curriculum: Curriculum, spec: Evaluate) -> mixture.Mixture
 def _processes(curriculum: Curriculum, stage: Stage) -> Processes:
     own = stage.launcher.model_dump(exclude_unset=True) if stage.launcher else {}
     return Processes(**{**curriculum.launcher.model_dump(), **own})
-
-
-def _launcher(python: str, processes: Processes, *options: str) -> tuple[str, ...]:
-    shape = (f"--nnodes={processes.nnodes}", f"--nproc_per_node={processes.nproc_per_node}")
-    return (python, "-m", "torch.distributed.run", *options, *shape)
-
-
-def _target(script: str) -> tuple[str, ...]:
-    module = module_of(script)
-    return (script,) if module is None else ("-m", module)
-
-
-def _script_argv(model: str, resume_from: str | None, output_dir: str, end: int, args: Mapping[str, Any]) -> list[str]:
-    fixed: dict[str, Any] = {
-        "model_name_or_path": model,
-        "resume_from_checkpoint": resume_from,
-        "output_dir": output_dir,
-        "max_steps": end,
-    }
-    return hf_args.argv({name: value for name, value in {**fixed, **args}.items() if value is not None})
 
 
 def _sources(args: Mapping[str, Any], stage: Stage) -> dict[str, str]:

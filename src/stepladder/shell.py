@@ -6,7 +6,7 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 
-from stepladder.plan import is_secret
+from stepladder_worker.redaction import is_secret
 
 _NEW_LINE = " \\\n"
 

@@ -15,6 +15,9 @@ from pydantic_core import PydanticCustomError
 _STAGE_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}")
 _NAME_RULE = "1 to 64 letters, digits, `.`, `_` or `-`, not starting with `.`"
 _DATA_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+#: Seconds of a day, an hour, a minute, a second.
+_UNITS = (86400, 3600, 60, 1)
 _DATA_NAME_RULE = "letters, digits, `.`, `_` or `-`, starting with a letter"
 
 
@@ -46,6 +49,19 @@ def _as_text(value: Any) -> Any:
 
 #: The value of an environment variable; `CUDA_VISIBLE_DEVICES: 0` needs no quotes.
 EnvText = Annotated[str, BeforeValidator(_as_text)]
+
+
+def _as_seconds(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    found = _DURATION.fullmatch(value.strip())
+    if found is None or not value.strip():
+        raise PydanticCustomError("expected", "a number of seconds, or a duration such as `45s`, `30m` or `1d2h30m`")
+    return float(sum(int(number or 0) * unit for number, unit in zip(found.groups(), _UNITS, strict=True)))
+
+
+#: A duration in seconds; text such as `2h30m` is one as well.
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_as_seconds)]
 
 #: Name of a dataset or a mixture, as an expression can hold it.
 DataName = Annotated[str, AfterValidator(_data_name)]
@@ -152,6 +168,28 @@ class DataSpec(_Model):
     """Folder of the stores: each dataset's records, converted once and mapped into memory by every process."""
 
 
+class Retries(_Model):
+    """When a stage is launched again by itself. Only causes that another attempt can help are (docs/diagnosis.md)."""
+
+    limit: int = Field(default=0, ge=0)
+    """Launches after the first one of a stage in one `run`; a rung of `on_oom` costs none."""
+    pause: Seconds = 30.0
+    """Seconds before the first of them; each further one waits twice as long, at most ten minutes."""
+
+
+class Hang(_Model):
+    """After how many seconds without progress of a process the stage is stopped as hung, by what it is doing."""
+
+    step: Seconds = 600.0
+    """Between two optimizer steps, at the least: steps that took long raise it to twenty times the longest."""
+    start: Seconds = 3600.0
+    """Before the first step, without a new line in the log."""
+    save: Seconds = 3600.0
+    """Writing a checkpoint."""
+    evaluate: Seconds = 3600.0
+    """Between two batches of an evaluation within training."""
+
+
 class Prepare(_Model):
     """A command that runs once, before the first stage, while `creates` does not exist."""
 
@@ -201,6 +239,14 @@ class Stage(_Model):
     """Patterns of the parameters that this stage trains, instead of the curriculum's; null leaves it to the script."""
     evaluate: Evaluate | None = None
     """What runs after this stage, instead of the curriculum's; null: nothing."""
+    retries: Retries | None = None
+    """How this stage is launched again by itself, instead of the curriculum's."""
+    hang: Hang | None = None
+    """When this stage counts as hung, instead of the curriculum's; null: never."""
+    time_limit: Seconds | None = None
+    """Seconds of one launch of this stage, instead of the curriculum's; null: no limit."""
+    on_oom: list[Args] | None = None
+    """What this stage changes when memory runs out, instead of the curriculum's; null: nothing."""
 
 
 class Curriculum(_Model):
@@ -238,6 +284,14 @@ class Curriculum(_Model):
     """Commands before the first stage, in order."""
     evaluate: Evaluate | None = None
     """What runs after each stage: the built-in evaluation, or a command."""
+    retries: Retries = Field(default_factory=Retries)
+    """How often, and after which pause, a stage is launched again by itself."""
+    hang: Hang | None = Field(default_factory=Hang)
+    """When a stage counts as hung: it is stopped, the stacks of its processes in the log; null: never."""
+    time_limit: Seconds | None = None
+    """Seconds of one launch of a stage: then it writes a checkpoint and the run ends, as after SIGTERM."""
+    on_oom: list[Args] = Field(default_factory=list)
+    """Arguments that a stage changes when memory runs out, one rung after the other; the samples of a step stay."""
     stages: list[Stage] = Field(min_length=1)
     """In the order in which they train."""
 

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 from typing import IO, Any
 
-from stepladder import console, paths
+from stepladder import console, log_file, paths
 from stepladder.checks import fill
 from stepladder.data.stages import evaluation_of
 from stepladder.errors import StepladderError
 from stepladder.journal import Journal
 from stepladder.json_line import MOST_BYTES, LastObject
+from stepladder.launch import tied
 from stepladder.log_tail import log_tail
 from stepladder.paths import RunDirectory
 from stepladder.plan import EvaluatePlan, Plan, PlannedStage
 from stepladder.tasks import end_checkpoint
-from stepladder_worker.contract import write_json
+from stepladder_worker.contract import ContractError, read_json, write_json
 
 VERSION = 1
 
@@ -51,10 +51,9 @@ def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, jou
 
 def evaluation(directory: RunDirectory, stage: PlannedStage) -> dict[str, Any] | None:
     """What the evaluation of a stage printed, or None."""
-    path = directory.evaluation(stage.index, stage.name)
     try:
-        result = json.loads(path.read_text("utf-8"))["result"]
-    except (OSError, ValueError, KeyError, TypeError):
+        result = read_json(directory.evaluation(stage.index, stage.name)).get("result")
+    except ContractError:
         return None
     return result if isinstance(result, dict) else None
 
@@ -74,14 +73,13 @@ def _argv(directory: RunDirectory, stage: PlannedStage, evaluate: EvaluatePlan) 
 
 def _run(argv: list[str], log: Path, seen: LastObject) -> str | None:
     """Run a command, its output appended to the log; says why it failed, None if it did not."""
-    with log.open("ab") as output:
+    with log_file.opened(log) as output:
         try:
-            process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=output, stdin=subprocess.DEVNULL)
+            with tied.running(argv, stdout=subprocess.PIPE, stderr=output) as process:
+                if process.stdout is not None:
+                    _follow(process.stdout, output, seen)
         except OSError as error:
             return f"cannot run {argv[0]}: {error.strerror}"
-        with process:
-            if process.stdout is not None:
-                _follow(process.stdout, output, seen)
     if process.returncode == 0:
         return None
     code = process.returncode

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from stepladder import paths
+from stepladder import lineage, paths
 from stepladder.errors import PlanError, Problem
+from stepladder.hangs import process_of
+from stepladder.lineage import Inherited, Lineage
 from stepladder.paths import AttemptDirectory, RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder_worker import manifest
@@ -23,8 +23,10 @@ from stepladder_worker.contract import (
     StageTask,
     digest,
     read,
-    read_json,
+    read_error,
+    read_sealed,
     write_json,
+    write_sealed,
 )
 
 IDENTITY_VERSION = 1
@@ -62,7 +64,7 @@ class Attempt:
             found.append((self.files.result.stat().st_mtime, self.result.error))
         for path in self.files.root.glob(ERRORS_OF_RANKS):
             with contextlib.suppress(ContractError, OSError):
-                found.append((path.stat().st_mtime, read_json(path)))
+                found.append((path.stat().st_mtime, read_error(path)))
         return min(found, key=lambda item: item[0])[1] if found else None
 
     @property
@@ -81,15 +83,7 @@ class Attempt:
     @property
     def alive(self) -> bool:
         """Whether the process that wrote the heartbeat lives; one started by hand has no engine to ask."""
-        beat = self.heartbeat
-        if beat is None:
-            return False
-        try:
-            process = psutil.Process(beat.pid)
-            # A process id is used again: a younger process did not write it.
-            return process.create_time() <= beat.time and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return False
+        return self.heartbeat is not None and process_of(self.heartbeat) is not None
 
 
 @dataclass(frozen=True)
@@ -100,16 +94,18 @@ class StageState:
         attempts: every launch so far, in order.
         end: the complete checkpoint at the stage's end, or None.
         latest: the newest complete checkpoint of the stage, or None.
+        inherited: where a stage comes from that this run did not train; None for its own.
     """
 
     attempts: list[Attempt]
     end: Path | None
     latest: Path | None
+    inherited: Inherited | None = None
 
     @property
     def done(self) -> bool:
-        """The end checkpoint is complete and an attempt recorded how it came about."""
-        return self.end is not None and self.finishing is not None
+        """The end checkpoint is complete, and an attempt recorded how it came about, or it is another run's."""
+        return self.end is not None and (self.finishing is not None or self.inherited is not None)
 
     @property
     def finishing(self) -> Attempt | None:
@@ -122,19 +118,27 @@ def run_identity(run: RunDirectory, plan: Plan) -> str:
     """The run's id; a new run gets one. Raises PlanError when the directory belongs to another curriculum."""
     if run.identity.exists():
         return known_identity(run, plan.name)
+    return new_identity(run, plan.name)
+
+
+def new_identity(run: RunDirectory, name: str, forked: Lineage | None = None) -> str:
+    """Make a directory that of a new run, whose id is returned; `forked` says from where it has its first stages."""
     run_id = uuid.uuid4().hex
-    write_json(run.identity, {"version": IDENTITY_VERSION, "run_id": run_id, "name": plan.name})
+    from_where = {} if forked is None else {"lineage": forked.to_dict()}
+    write_sealed(run.identity, {"version": IDENTITY_VERSION, "run_id": run_id, "name": name, **from_where})
     return run_id
 
 
 def known_identity(run: RunDirectory, name: str | None = None) -> str:
     """The id of an existing run. Raises PlanError when there is none, or one of another name."""
     try:
-        data = read_json(run.identity)
+        data = read_sealed(run.identity)
         run_id, found = str(data["run_id"]), data["name"]
     except (ContractError, KeyError) as error:
-        hint = "start it with `stepladder run FILE`"
-        text = f"its run.json cannot be read: {error}" if run.identity.exists() else "not a run directory (no run.json)"
+        text, hint = "not a run directory (no run.json)", "start it with `stepladder run FILE`"
+        if run.identity.exists():
+            text = f"its run.json cannot be read: {error}"
+            hint = "put it back as it was, or set the run aside with `--fresh` and start anew"
         raise PlanError([Problem(str(run.root), text, hint)]) from None
     if name is not None and found != name:
         hint = "give this curriculum another output_dir, or start anew with --fresh"
@@ -145,10 +149,11 @@ def known_identity(run: RunDirectory, name: str | None = None) -> str:
 
 def stage_state(run: RunDirectory, run_id: str, stage: PlannedStage) -> StageState:
     """Read where a stage stands. Nothing but files decides it, so a stage run by hand counts as well."""
-    folder = Path(stage.output_dir)
-    end = manifest.latest(folder, run_id, stage.name, stage.end_step, stage.end_step)
-    latest = end or manifest.latest(folder, run_id, stage.name, stage.start_step + 1, stage.end_step)
-    return StageState(_attempts(run, stage), end, latest)
+    folder, inherited = Path(stage.output_dir), lineage.inherited(run, stage.name)
+    owner = run_id if inherited is None else inherited.run_id
+    end = manifest.latest(folder, owner, stage.name, stage.end_step, stage.end_step)
+    latest = end or manifest.latest(folder, owner, stage.name, stage.start_step + 1, stage.end_step)
+    return StageState(_attempts(run, stage), end, latest, inherited)
 
 
 def _attempts(run: RunDirectory, stage: PlannedStage) -> list[Attempt]:
@@ -171,22 +176,25 @@ def write_task(run: RunDirectory, run_id: str, stage: PlannedStage) -> AttemptDi
     number = attempts[-1].number + attempts[-1].started if attempts else 1
     files = run.attempt(stage.index, stage.name, number)
     files.control.unlink(missing_ok=True)
-    write_json(files.task, _task(run_id, stage, number, files).to_dict())
+    boundary_run_id = lineage.owner(run, run_id, stage.index - 1)
+    write_json(files.task, _task(run_id, boundary_run_id, stage, number, files).to_dict())
     return files
 
 
-def _task(run_id: str, stage: PlannedStage, number: int, files: AttemptDirectory) -> StageTask:
+def _task(run_id: str, boundary_run_id: str, stage: PlannedStage, number: int, files: AttemptDirectory) -> StageTask:
     return StageTask(
         run_id=run_id,
         stage=stage.name,
         index=stage.index,
         attempt=number,
+        rung=stage.rung,
         hook=stage.hook,
         start_step=stage.start_step,
         end_step=stage.end_step,
         data_start_step=stage.data_start_step,
         output_dir=_absolute(stage.output_dir),
         boundary_checkpoint=None if stage.resume_from is None else _absolute(stage.resume_from),
+        boundary_run_id=None if stage.resume_from is None else boundary_run_id,
         handover=stage.handover,
         curve=stage.curve,
         in_force=dict(stage.in_force),

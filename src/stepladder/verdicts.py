@@ -15,7 +15,7 @@ from stepladder.tasks import end_checkpoint
 from stepladder.verify.stage import check_stage
 from stepladder.verify.verdict import StageVerdict, to_json
 from stepladder_worker import manifest
-from stepladder_worker.contract import ContractError, digest, read_json, write_json
+from stepladder_worker.contract import ContractError, digest, read_sealed, write_sealed
 
 
 def require_evidence(directory: RunDirectory, stage: PlannedStage, journal: Journal | None) -> None:
@@ -46,7 +46,7 @@ def verify_run(directory: RunDirectory, plan: Plan, chosen: Sequence[PlannedStag
     verdicts = [check_stage(facts) for facts in collect(directory, chosen, deep=True)]
     if len(chosen) == len(plan.stages):
         try:
-            write_json(directory.verification, {**to_json(verdicts), "about": _about(directory, plan)})
+            write_sealed(directory.verification, {**to_json(verdicts), "about": _about(directory, plan)})
         except OSError as error:
             console.note(f"the verdict is not kept: {error}")
     return verdicts
@@ -61,7 +61,7 @@ def evidence_error(directory: RunDirectory, verdicts: list[StageVerdict]) -> Evi
 
 def _recorded(directory: RunDirectory, plan: Plan, chosen: Sequence[PlannedStage]) -> list[StageVerdict] | None:
     try:
-        recorded = read_json(directory.verification)
+        recorded = read_sealed(directory.verification)
         if not recorded["ok"] or recorded["about"] != _about(directory, plan):
             return None
         names = {stage.name for stage in chosen}

@@ -12,12 +12,17 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from stepladder import hf_args
 from stepladder.errors import CurriculumError, Problem
+from stepladder_worker import redaction
 
 #: Where a value lies in the data: keys of mappings and indices (from 0) of lists.
 DataPath = tuple[str | int, ...]
 
 _BEGINNING = "start with `name:`, `model_name_or_path:`, `output_dir:` and `stages:`"
+#: Lists and mappings within each other; a curriculum needs about ten.
+_DEEPEST = 50
+_TOO_DEEP = "found lists and mappings nested too deeply, expected a curriculum"
 _TEXT_FILE = "give the path of a curriculum file: YAML, saved as UTF-8"
 
 _TAG = "tag:yaml.org,2002:"
@@ -102,6 +107,9 @@ class Document:
             try:
                 if not found or not key.strip():
                     raise _RefusedError(f"found {assignment!r}, expected KEY=VALUE", "for example --set args.seed=7")
+                _, _, name = key.strip().rpartition(".")
+                if "env." in key or hf_args.is_secret(name):  # `eos_token` is none
+                    redaction.remember({name: text.strip("\"' ")})
                 self._assign(key.strip(), text)
             except _RefusedError as refused:
                 problems.append(Problem(f"--set {key.strip()}", refused.text, refused.hint))
@@ -157,6 +165,8 @@ def read(file: str, at: str | None = None) -> Document:
         node = _yaml().compose(text)
     except YAMLError as error:
         raise CurriculumError([_syntax(file, error)]) from None
+    except RecursionError:
+        raise CurriculumError([Problem(file, _TOO_DEEP, _TEXT_FILE)]) from None
     if not isinstance(node, MappingNode):
         found = "an empty file" if node is None else "a list" if isinstance(node, SequenceNode) else "a single value"
         raise CurriculumError([Problem(f"{file}:1:1", f"found {found}, expected a curriculum", _BEGINNING)])
@@ -187,8 +197,12 @@ class _Reader:
         self.document.values[path] = _line_column(node)
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
+        if len(self._open) >= _DEEPEST:
+            self.findings.append(Finding(path, _TOO_DEEP, "look for a bracket or an indentation too many"))
+            return None
         if any(node is opened for opened in self._open):
-            self.findings.append(Finding(path, "found an alias inside its own anchor, expected an end to it"))
+            text = "found an alias inside its own anchor, expected an end to it"
+            self.findings.append(Finding(path, text, "write out what the alias stands for"))
             return None
         self._open.append(node)
         try:
@@ -208,7 +222,8 @@ class _Reader:
             if str(key.tag) == _TAG + "merge":
                 continue
             if not isinstance(key, ScalarNode):
-                self.findings.append(Finding(path, "found a list or a mapping as a key, expected a word"))
+                text = "found a list or a mapping as a key, expected a word"
+                self.findings.append(Finding(path, text, "quote a key that begins with a bracket"))
                 continue
             name = key.value
             here = (*path, name)
@@ -231,7 +246,8 @@ class _Reader:
             if isinstance(source, MappingNode):
                 result.update(self.value(source, path))
             else:
-                self.findings.append(Finding(path, "found `<<` without a mapping, expected `<<: *anchor`"))
+                text = "found `<<` without a mapping, expected `<<: *anchor`"
+                self.findings.append(Finding(path, text, "quote `<<` where it is a key of your own"))
         self.document.values[path] = own_place
 
     def _scalar(self, node: ScalarNode, path: DataPath) -> Any:
@@ -239,13 +255,14 @@ class _Reader:
         if tag in _TEXT_TAGS:
             return node.value
         if tag not in _TYPED_TAGS:
-            hint = f'quote text that begins with `!`: "{tag}"' if tag.startswith("!") else None
+            hint = f'quote text that begins with `!`: "{tag}"' if tag.startswith("!") else "leave the tag out"
             self.findings.append(Finding(path, f"found a value tagged {tag}, expected plain YAML", hint))
             return None
         try:
             return _yaml().constructor.construct_object(node)
         except ValueError:
-            self.findings.append(Finding(path, f"found {node.value[:40]!r}, expected a number or quoted text"))
+            text = f"found {node.value[:40]!r}, expected a number or quoted text"
+            self.findings.append(Finding(path, text, "quote it to make it text"))
             return None
 
 
@@ -287,6 +304,8 @@ def _parse_value(text: str) -> Any:
     reader = _Reader(document)
     try:
         node = _yaml().compose(text)
+    except RecursionError:
+        raise _RefusedError(_TOO_DEEP, "look for a bracket too many") from None
     except YAMLError as error:
         problem = _syntax("--set", error)
         raise _RefusedError(

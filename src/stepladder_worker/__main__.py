@@ -9,29 +9,23 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import ctypes
 import os
-import signal
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from stepladder_worker import hook, runner, session
+from stepladder_worker import fault, hook, own_files, runner, session, signals
 from stepladder_worker.contract import (
+    ENGINE_VARIABLE,
     EXIT_CONTRACT,
     TASK_VARIABLE,
     ContractError,
-    Heartbeat,
     StageTask,
     digest,
     read,
-    write_json,
 )
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(argv: list[str]) -> int:
@@ -46,9 +40,13 @@ def main(argv: list[str]) -> int:
         return write(*argv[1:3])
     if not argv:
         return _refuse("no script given; hint: worker.pyz SCRIPT ARGS...")
-    _die_with_parent()
+    own_files.keep_others_out()
+    signals.end_with_parent()
+    if _is_orphan():
+        return EXIT_CONTRACT
     path = Path(os.environ.get(TASK_VARIABLE, ""))
     try:
+        fault.planned()  # one that is misspelt is refused, not passed over
         stage = session.start(read(StageTask, path), digest(path))
     except (ContractError, session.BoundaryError) as error:
         return _refuse(str(error))
@@ -60,10 +58,9 @@ def main(argv: list[str]) -> int:
 
 def _train(stage: session.Session, argv: list[str]) -> int:
     """Run the script; its result is written however it ends."""
+    signals.install(take_requests=stage.task.hook)
     hook.install()
-    if stage.rank == 0:
-        beat = Heartbeat(os.getpid(), stage.true_step, stage.task.end_step, None, None, time.time(), "starting")
-        write_json(stage.task.heartbeat_path, beat.to_dict(), durable=False)
+    stage.pulse.enter("starting")
     code, error = _run(stage, argv)
     stage.evidence.write(_status(stage, failed=error is not None), error)
     return code if stage.world_size == 1 else _leave(code)
@@ -119,13 +116,11 @@ def _refuse(reason: str) -> int:
     return EXIT_CONTRACT
 
 
-def _die_with_parent() -> None:
-    """On Linux, end with the launcher: one that is killed leaves no rank behind."""
-    if sys.platform == "linux":
-        parent = os.getppid()
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(EXIT_CONTRACT)
+def _is_orphan() -> bool:
+    """Whether the launcher had ended before this process could tie its end to it: it then belongs to the engine, the
+    next in line to take children over, or to the system's first process."""
+    engine = os.environ.get(ENGINE_VARIABLE)
+    return engine is not None and os.getppid() in (1, int(engine))
 
 
 if __name__ == "__main__":

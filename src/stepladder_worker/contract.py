@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from stepladder_worker import kinds, own_files, seal
 from stepladder_worker.schedule import Curve
 
 VERSION = 2
@@ -24,6 +27,15 @@ TASK_VARIABLE = "STEPLADDER_TASK"
 
 #: What ended ranks other than 0, beside the result.
 ERRORS_OF_RANKS = "error_rank*.json"
+
+#: Heartbeats of ranks other than 0, beside that of rank 0.
+HEARTBEATS_OF_RANKS = "heartbeat_rank*.json"
+
+#: The environment variable with the process id of the engine that started a worker; unset for one started by hand.
+ENGINE_VARIABLE = "STEPLADDER_ENGINE"
+
+#: What a training process is doing.
+PHASES = ("starting", "training", "saving", "evaluating", "ending")
 
 #: Exit code of a worker that was asked to stop and left a checkpoint (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
@@ -60,6 +72,7 @@ class StageTask:
         stage: name of the stage.
         index: position of the stage, from 1.
         attempt: launch of this stage, from 1.
+        rung: how many rungs of the out-of-memory ladder this launch stands below the plan.
         hook: False only observes: evidence is recorded, nothing of the Trainer is changed.
         start_step: global step at the start of the stage.
         end_step: global step at which the stage ends, with a checkpoint.
@@ -67,6 +80,7 @@ class StageTask:
             for fresh data; that of an earlier stage where the data continues.
         output_dir: the stage's own directory (absolute).
         boundary_checkpoint: the checkpoint that the stage starts from (absolute); None for a stage from scratch.
+        boundary_run_id: the run that wrote it: in a fork it may be another one; None for a stage from scratch.
         handover: what the boundary carries.
         curve: the planned learning rate; None leaves the script's scheduler alone.
         in_force: TrainingArguments that must hold in this stage, by name (those the curriculum states).
@@ -75,20 +89,22 @@ class StageTask:
         new_objective: the script trains another objective than the stage before (SFT, then DPO): the weights are
             handed over where the names agree, and a head may be new.
         result_path: where the worker writes its StageResult.
-        heartbeat_path: where rank 0 writes its Heartbeat.
-        control_path: where the control side asks for a stop (`{"stop_step": int}`).
+        heartbeat_path: where rank 0 writes its Heartbeat; those of other ranks stand beside it.
+        control_path: a file that the control side makes to ask for a stop with a checkpoint.
     """
 
     run_id: str
     stage: str
     index: int
     attempt: int
+    rung: int
     hook: bool
     start_step: int
     end_step: int
     data_start_step: int
     output_dir: str
     boundary_checkpoint: str | None
+    boundary_run_id: str | None
     handover: Handover
     curve: Curve | None
     in_force: dict[str, Any]
@@ -100,11 +116,11 @@ class StageTask:
     control_path: str
 
     def to_dict(self) -> dict[str, Any]:
-        return {"version": VERSION, "kind": "stage_task", **asdict(self)}
+        return seal.sealed({"version": VERSION, "kind": "stage_task", **asdict(self)})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> StageTask:
-        """Raises ContractError on another version, another kind, or missing or unknown fields."""
+        """Raises ContractError on another version, another kind, a broken seal, or missing or unknown fields."""
         values = _checked(cls, data, "stage_task")
         try:
             values["handover"] = Handover(**values["handover"])
@@ -143,30 +159,34 @@ class StageResult:
     def from_dict(cls, data: Mapping[str, Any]) -> StageResult:
         """Raises ContractError on another version, another kind, or missing, unknown or misshapen fields."""
         values = _checked(cls, data, "stage_result")
-        if not isinstance(values["evidence"], dict) or not isinstance(values["error"], (dict, type(None))):
-            raise ContractError("stage_result: evidence or error is no object")
+        if values["error"] is not None:
+            _require_error(values["error"])
         return cls(**values)
 
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Where rank 0 is, rewritten at most once a second.
+    """Where a training process is, rewritten at most once a second, and whenever it starts doing something else.
 
     Attributes:
-        pid: process id of rank 0.
+        pid: its process id.
+        rank: its rank.
         step: completed optimizer steps (global step).
         end_step: global step at which the stage ends.
         loss: last logged training loss, None before the first log.
         step_seconds: mean duration of the last steps in seconds, None before the second step.
-        time: seconds since the epoch at which this was written.
-        phase: "starting", "training", "saving", "ending".
+        longest_seconds: duration of the longest step of this process so far, None before the first.
+        time: seconds since the epoch at which this was written: when the process last got on.
+        phase: one of PHASES.
     """
 
     pid: int
+    rank: int
     step: int
     end_step: int
     loss: float | None
     step_seconds: float | None
+    longest_seconds: float | None
     time: float
     phase: str
 
@@ -175,8 +195,12 @@ class Heartbeat:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Heartbeat:
-        """Raises ContractError on another version, another kind, or missing or unknown fields."""
-        return cls(**_checked(cls, data, "heartbeat"))
+        """Raises ContractError on another version, another kind, or missing, unknown or misshapen fields."""
+        values = _checked(cls, data, "heartbeat")
+        # A loss may be NaN; a time that is none would stop whoever reckons with it.
+        if not all(math.isfinite(values[name] or 0) for name in ("time", "step_seconds", "longest_seconds")):
+            raise ContractError("heartbeat: a time is not finite")
+        return cls(**values)
 
 
 Message = TypeVar("Message", StageTask, StageResult, Heartbeat)
@@ -193,12 +217,32 @@ def read(kind: type[Message], path: str | Path) -> Message:
 def read_json(path: str | Path) -> dict[str, Any]:
     """A JSON object from a file; raises ContractError when it is missing, unreadable or not an object."""
     try:
-        data = json.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        data = json.loads(read_bytes(path).decode("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
         raise ContractError(f"not readable as JSON: {error}") from None
     if not isinstance(data, dict):
         raise ContractError(f"expected a JSON object, found {type(data).__name__}")
     return data
+
+
+def read_sealed(path: str | Path) -> dict[str, Any]:
+    """What `write_sealed` wrote, without its seal. Raises ContractError also for a document that was changed since."""
+    return _unsealed(read_json(path))
+
+
+def read_error(path: str | Path) -> dict[str, Any]:
+    """What ended a rank other than 0, see `error_path`; raises ContractError."""
+    error = read_json(path)
+    _require_error(error)
+    return error
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The content of a regular file; raises OSError for anything else: reading a pipe would wait for its writer."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(f"no regular file: {path}")
+        return file.read()
 
 
 def write_json(path: str | Path, data: Mapping[str, Any], durable: bool = True) -> None:
@@ -208,16 +252,20 @@ def write_json(path: str | Path, data: Mapping[str, Any], durable: bool = True) 
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(data, file, indent=1, allow_nan=True)
-        file.write("\n")
+    temporary = own_files.beside(path)
+    with own_files.fresh(temporary) as file:
+        file.write(json.dumps(data, indent=1, allow_nan=True).encode() + b"\n")
         if durable:
             file.flush()
             os.fsync(file.fileno())
     temporary.replace(path)
     if durable:
-        _sync_folder(path.parent)
+        sync(path.parent)
+
+
+def write_sealed(path: str | Path, data: Mapping[str, Any]) -> None:
+    """`write_json`, with a seal by which a reader sees whether the document is as it was written."""
+    write_json(path, seal.sealed(data))
 
 
 def digest(path: str | Path) -> str:
@@ -234,9 +282,15 @@ def error_path(result_path: str | Path, rank: int) -> Path:
     return Path(result_path).with_name(ERRORS_OF_RANKS.replace("*", str(rank)))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` last through a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def heartbeat_path(of_rank_0: str | Path, rank: int) -> Path:
+    """Where a rank writes its Heartbeat."""
+    first = Path(of_rank_0)
+    return first if rank == 0 else first.with_name(HEARTBEATS_OF_RANKS.replace("*", str(rank)))
+
+
+def sync(path: Path) -> None:
+    """Make the content of a file, or the names in a folder, last through a power loss, whoever wrote them."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -248,9 +302,27 @@ def _checked(cls: type[Any], data: Mapping[str, Any], kind: str) -> dict[str, An
         raise ContractError(f"expected a {kind}, found {data.get('kind')!r}")
     if data.get("version") != VERSION:
         raise ContractError(f"{kind} of version {data.get('version')!r}, this Stepladder reads {VERSION}")
+    if kind == "stage_task":
+        data = _unsealed(data)
     values = {key: value for key, value in data.items() if key not in ("kind", "version")}
     names = {f.name for f in fields(cls)}
     if set(values) != names:
         wrong = sorted(set(values) ^ names)
         raise ContractError(f"{kind} with missing or unknown fields: {', '.join(wrong)}")
+    trouble = None if kind == "stage_task" else kinds.wrong(cls, values)
+    if trouble is not None:
+        raise ContractError(f"{kind}: {trouble}")
     return values
+
+
+def _require_error(error: Any) -> None:
+    """Raises ContractError for what is not `{"type": text, "message": text}` and more."""
+    if not isinstance(error, dict) or not all(isinstance(error.get(key), str) for key in ("type", "message")):
+        raise ContractError("error has no type or no message")
+
+
+def _unsealed(data: Mapping[str, Any]) -> dict[str, Any]:
+    trouble = seal.broken(data)
+    if trouble is not None:
+        raise ContractError(trouble)
+    return {key: value for key, value in data.items() if key != seal.KEY}

@@ -12,6 +12,7 @@ from collections import Counter
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from stepladder_worker import redaction
 from stepladder_worker.contract import StageResult, StageTask, error_path, write_json
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Evidence:
 
     def write(self, status: str, error: dict[str, str] | None = None) -> None:
         """Rewrite this attempt's `result.json` with everything known so far; another rank leaves its error alone."""
-        task = self.task
+        task, error = self.task, redaction.hide(error)
         if self.rank != 0:
             if error is not None:
                 write_json(error_path(task.result_path, self.rank), {"rank": self.rank, **error})

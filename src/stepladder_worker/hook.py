@@ -13,7 +13,7 @@ import inspect
 from types import ModuleType
 from typing import Any
 
-from stepladder_worker import imports, session
+from stepladder_worker import fault, imports, session
 from stepladder_worker.hooks import arguments, data
 
 
@@ -39,7 +39,7 @@ def _wrap_deepspeed_configuration(module: ModuleType) -> None:
 
 def _wrap_trainer(module: ModuleType) -> None:
     enforcing = session.current().task.hook
-    hooks = _hooks(enforcing)
+    hooks = (*_hooks(enforcing), *_fault_hooks())
     if enforcing:
         from stepladder_worker.hooks import resume, train, trainable
 
@@ -94,6 +94,16 @@ def _hooks(enforcing: bool) -> tuple[type, ...]:
         ShardedModelHook,
         ObserveHook,
     )
+
+
+def _fault_hooks() -> tuple[type, ...]:
+    """Innermost of all, and only where somebody planted a fault."""
+    if not fault.planned():
+        return ()
+    from stepladder_worker.hooks.fault import FaultHook, strike
+
+    strike("start", session.current().true_step)
+    return (FaultHook,)
 
 
 def _adopt(trainer: Any, hooks: tuple[type, ...]) -> None:

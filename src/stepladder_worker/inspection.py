@@ -7,7 +7,7 @@ manifests and evidence. Nothing is unpickled but tensors, numpy's random states 
 from __future__ import annotations
 
 import json
-import pickle
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 from stepladder_worker import engine_files, fingerprint, manifest, parked, snapshot, unpickling
+from stepladder_worker.contract import ContractError, read_json
 
 Read = TypeVar("Read")
 
@@ -36,7 +37,7 @@ def facts(checkpoint: Path) -> dict[str, Any]:
     does not tell; None without a file), and `errors` (files that could not be read).
     """
     errors: list[str] = []
-    problems = manifest.problems(checkpoint, deep=True)
+    problems = manifest.problems(checkpoint, compared=math.inf)
     weights, bad = _weights(checkpoint, errors, whole=not problems)
     return {
         "problems": problems,
@@ -53,10 +54,14 @@ def facts(checkpoint: Path) -> dict[str, Any]:
 
 def _global_step(checkpoint: Path, errors: list[str]) -> int | None:
     try:
-        return int(json.loads((checkpoint / "trainer_state.json").read_text("utf-8"))["global_step"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        step = read_json(checkpoint / "trainer_state.json").get("global_step")
+    except ContractError as error:
         errors.append(f"trainer_state.json: {error}")
         return None
+    if not isinstance(step, int):
+        errors.append(f"trainer_state.json: global_step is {step!r}, expected a whole number")
+        return None
+    return step
 
 
 def _weights(checkpoint: Path, errors: list[str], whole: bool) -> tuple[dict[str, str], list[str]]:
@@ -78,7 +83,7 @@ def _weights(checkpoint: Path, errors: list[str], whole: bool) -> tuple[dict[str
                 for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
                     see(path, name, file.get_tensor(name))
         except Exception as error:
-            errors.append(f"{path.name}: {error}")
+            errors.append(f"{path.name}: {_first_line(error)}")
     for path in sorted(checkpoint.rglob("pytorch_model*.bin")):
         for name, tensor in (_load(path, errors) or {}).items():
             see(path, name, tensor)
@@ -111,7 +116,7 @@ def _of_engine(read: Callable[[Path], Read], checkpoint: Path, errors: list[str]
     try:
         return read(checkpoint)
     except Exception as error:
-        errors.append(f"files of the engine cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}")
+        errors.append(f"files of the engine cannot be read: {_first_line(error)}")
         return None
 
 
@@ -145,8 +150,14 @@ def _rank(path: Path) -> int:
 
 
 def _load(path: Path, errors: list[str]) -> Any:
+    """What torch saved. A damaged file can end its reader in any way."""
     try:
         return unpickling.load(path)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        errors.append(f"{path.name}: {str(error).splitlines()[0]}")
+    except Exception as error:
+        errors.append(f"{path.name}: {_first_line(error)}")
         return None
+
+
+def _first_line(error: Exception) -> str:
+    """Kind and first line of an error; some have no words."""
+    return f"{type(error).__name__}: {(str(error).splitlines() or ['no reason given'])[0]}"

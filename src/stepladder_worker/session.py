@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from stepladder_worker import manifest
+from stepladder_worker import manifest, proven
 from stepladder_worker.contract import StageTask
 from stepladder_worker.evidence import Evidence
+from stepladder_worker.pulse import Pulse
 
 _current: Session | None = None
 
@@ -39,6 +40,7 @@ class Session:
         stopping: it ends because a stop was asked for, before the stage's end.
         epoch_over: the loop has left its last epoch.
         saved_steps: global steps whose checkpoint this process has completed.
+        pulse: the heartbeat of this process.
         parked: optimizer state of parameters that the stage does not train, by name; complete on rank 0.
     """
 
@@ -55,7 +57,12 @@ class Session:
         self.parked: dict[str, dict[str, Any]] = {}
         self.checkpoint = self._resume_point() if task.hook else None
         self.loaded = None if self.checkpoint is None else self._checked_manifest(self.checkpoint)
+        if not task.hook and task.boundary_checkpoint is not None:
+            held = manifest.find(Path(task.boundary_checkpoint))  # the script loads it by itself, complete or not
+            if held is not None:
+                self._require_proven(Path(task.boundary_checkpoint), held)
         self.true_step = task.start_step if self.loaded is None else self.loaded.global_step
+        self.pulse = Pulse(task, self.rank, self.true_step)
 
     @property
     def at_boundary(self) -> bool:
@@ -92,18 +99,30 @@ class Session:
     def _checked_manifest(self, checkpoint: Path) -> manifest.Manifest:
         task = self.task
         where = f"stage {task.stage}: checkpoint {checkpoint}"
-        found = manifest.problems(checkpoint)
+        found = manifest.problems(checkpoint, compared=manifest.SMALL)
         if found:
             raise BoundaryError(f"{where} is not complete: {'; '.join(found[:3])}; hint: run the stage before it again")
         loaded = manifest.read(checkpoint)
-        if loaded.run_id != task.run_id:
+        at_boundary = str(checkpoint) == task.boundary_checkpoint
+        if loaded.run_id != (task.boundary_run_id if at_boundary else task.run_id):
             raise BoundaryError(f"{where} belongs to another run; hint: start from a checkpoint of this run")
         if loaded.stage != task.stage and loaded.global_step != task.start_step:
             raise BoundaryError(
                 f"{where} is at global step {loaded.global_step}, the stage starts at {task.start_step}; "
                 "hint: run the stage before it again"
             )
+        self._require_proven(checkpoint, loaded)
         return loaded
+
+    def _require_proven(self, checkpoint: Path, held: manifest.Manifest) -> None:
+        """Nothing is unpickled freely but what this run wrote."""
+        if proven.needs_proof(self.task.engine):
+            found = proven.unproven(checkpoint, held, self.rank, self.world_size)
+            if found:
+                raise BoundaryError(
+                    f"stage {self.task.stage}: {checkpoint / found[0]} is not what this run wrote (checksum), and "
+                    "loading it could run what it says; hint: put it back as it was, or train its stage again"
+                )
 
 
 def start(task: StageTask, task_digest: str) -> Session:

@@ -7,14 +7,18 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from stepladder_worker import engine_files
+from stepladder_worker import engine_files, manifest, proven
 
 WEIGHTS = "model.safetensors"
 
 
 def write(checkpoint: str, folder: str) -> int:
     """Make `folder/model.safetensors` of a checkpoint's shards; exit code 1 with the reason where there are none."""
+    held = manifest.find(Path(checkpoint))
     try:
+        found = ["stepladder.json"] if held is None else proven.unproven(Path(checkpoint), held)
+        if found:
+            raise ValueError(f"{found[0]} is not what was written (checksum)")
         tensors = engine_files.weights(Path(checkpoint))
     except Exception as error:
         tensors, reason = {}, f"{type(error).__name__}: {error}"

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stepladder.journal import Journal
+from stepladder_worker import seal
 from stepladder_worker.contract import digest
 from support import stepladder
 
@@ -81,7 +82,7 @@ class Chain:
         events = [json.loads(line) for line in path.read_text().splitlines()]
         path.unlink()
         for event in filter(None, map(change, events)):
-            facts = {key: value for key, value in event.items() if key not in ("event", "time", "after")}
+            facts = {key: value for key, value in event.items() if key not in ("event", "time", "after", "seal")}
             Journal(path).append(event["event"], **facts)
 
     def edit_journal(self, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:
@@ -92,9 +93,10 @@ class Chain:
 
 
 def edit_json(path: Path, change: Change) -> None:
+    """Change a document; one that was sealed is sealed again, as if it had been written like that."""
     document = json.loads(path.read_text())
     change(document)
-    path.write_text(json.dumps(document, indent=1))
+    path.write_text(json.dumps(seal.sealed(document) if seal.KEY in document else document, indent=1))
 
 
 def failing(folder: Path, run: str = "runs/tiny") -> dict[str, set[str]]:

@@ -15,7 +15,7 @@ from corpus import TALLY
 @pytest.fixture
 def chain(healthy_chain: Path, tmp_path: Path) -> Chain:
     """A copy of the healthy chain, to plant in."""
-    shutil.copytree(healthy_chain, tmp_path / "copy")
+    shutil.copytree(healthy_chain, tmp_path / "copy", copy_function=shutil.copyfile)
     return Chain(tmp_path / "copy")
 
 

@@ -85,7 +85,7 @@ def start(name: str, trap: str, by: str, text: str, plant: Callable[[Chain], obj
 
 def of_another_model(chain: Chain) -> None:
     """A checkpoint of a wider model that says it is of this run, sizes and checksums made to fit."""
-    shutil.copytree(chain.checkpoint("one"), chain.folder / "model")
+    shutil.copytree(chain.checkpoint("one"), chain.folder / "model", copy_function=shutil.copyfile)
     edit_json(chain.checkpoint("two") / "config.json", lambda config: config.update(hidden_size=48))
     chain.fit_manifest("two")
 
@@ -108,7 +108,7 @@ def plain_without_optimizer(chain: Chain) -> None:
 
 def of_another_run(chain: Chain) -> None:
     """Stage three's directory holds the checkpoints of somebody else's training."""
-    shutil.copytree(chain.checkpoint("two"), chain.stage_dir("three") / "checkpoint-20")
+    shutil.copytree(chain.checkpoint("two"), chain.stage_dir("three") / "checkpoint-20", copy_function=shutil.copyfile)
     manifest = chain.stage_dir("three") / "checkpoint-20/stepladder.json"
     edit_json(manifest, lambda manifest: manifest.update(run_id="another", stage="three", global_step=20))
 
@@ -121,14 +121,14 @@ def stale_weights(chain: Chain) -> None:
 
 def truncated_model(chain: Chain) -> None:
     model = chain.folder / "model"
-    shutil.copytree(chain.checkpoint("one"), model)
+    shutil.copytree(chain.checkpoint("one"), model, copy_function=shutil.copyfile)
     weights = model / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
 
 
 def model_without_a_shard(chain: Chain) -> None:
     model = chain.folder / "model"
-    shutil.copytree(chain.checkpoint("one"), model)
+    shutil.copytree(chain.checkpoint("one"), model, copy_function=shutil.copyfile)
     (model / "model.safetensors").rename(model / "model-00001-of-00002.safetensors")
     names = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
     (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))

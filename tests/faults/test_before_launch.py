@@ -13,7 +13,7 @@ import pytest
 from chain import Chain
 from corpus import TALLY
 from in_curricula import CURRICULA, FILES, MODEL, STARTS, ZERO, CurriculumFault, StartFault
-from support import stepladder, tiny_curriculum
+from support import in_process, stepladder, tiny_curriculum
 
 CONTINUED = {"handover": {"data": "continue"}}
 
@@ -28,7 +28,7 @@ def two_stages(chain: Chain) -> Chain:
 
 
 def plan(folder: Path, changes: Mapping[str, Any]) -> tuple[int, str]:
-    done = stepladder("plan", tiny_curriculum(folder, **{**CONTINUED, **changes}), cwd=folder)
+    done = in_process("plan", tiny_curriculum(folder, **{**CONTINUED, **changes}), cwd=folder)
     return done.returncode, done.stderr
 
 
@@ -81,7 +81,7 @@ def test_the_healthy_chain_goes_on(two_stages: Chain) -> None:
 
 @pytest.mark.parametrize("changes", [MODEL, {"args": ZERO, "hook": False}], ids=str)
 def test_a_healthy_start_is_planned(two_stages: Chain, changes: Mapping[str, Any]) -> None:
-    shutil.copytree(two_stages.checkpoint("one"), two_stages.folder / "model")
+    shutil.copytree(two_stages.checkpoint("one"), two_stages.folder / "model", copy_function=shutil.copyfile)
     with TALLY.twin(f"a chain and {', '.join(changes)}"):
         code, errors = plan(two_stages.folder, changes)
         assert code == 0, errors

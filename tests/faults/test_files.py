@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 
 import pytest
@@ -11,8 +12,12 @@ import in_records
 from chain import ENDS, Chain, failing
 from corpus import TALLY
 from in_checkpoints import EVERY, FileFault
+from stepladder.facts import collect
+from stepladder.paths import RunDirectory
+from stepladder.status import plan_of
+from stepladder.verify.stage import check_stage
 
-FAULTS = [*in_checkpoints.FAULTS, *in_records.AS_RECORDED, *in_records.FORGED]
+FAULTS = [*in_checkpoints.FAULTS, *in_records.FORGED]
 
 
 def together() -> list[list[FileFault]]:
@@ -20,6 +25,17 @@ def together() -> list[list[FileFault]]:
     by_stage = [[fault for fault in FAULTS if fault.stage == stage] for stage in reversed(ENDS)]
     groups = [[fault for fault in group if fault] for group in itertools.zip_longest(*by_stage)]
     return groups + [[fault] for fault in FAULTS if fault.stage == EVERY]
+
+
+@pytest.mark.parametrize("fault", in_records.AS_RECORDED, ids=lambda fault: fault.name)
+def test_a_record_that_tells_of_it_is_named(chain: Chain, fault: FileFault) -> None:
+    """The files are healthy, so the checks without reading tensors decide, as `run` makes them after each stage."""
+    fault.plant(chain, fault.stage)
+    run = RunDirectory(chain.run)
+    with TALLY.planting(fault), contextlib.chdir(chain.folder):
+        verdicts = [check_stage(facts) for facts in collect(run, plan_of(run).stages, deep=False)]
+        found = {verdict.name: {check.name for check in verdict.failed} for verdict in verdicts}
+        assert found == {stage: set(fault.named) if stage == fault.stage else set() for stage in ENDS}
 
 
 def test_an_untouched_copy_passes(chain: Chain) -> None:

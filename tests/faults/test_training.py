@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 from chain import failing
 from corpus import TALLY
 from in_training import FAULTS, Arguments, TrainingFault
+from shared import once
 from support import stepladder, tiny_curriculum
 
 #: One step a micro-batch and a flat learning rate, so that the plain Trainer's own curve is the planned one.
@@ -30,11 +32,13 @@ def first_stage(tmp_path_factory: pytest.TempPathFactory) -> FirstStage:
     def train(first: Arguments) -> Path:
         key = json.dumps(first)
         if key not in trained:
-            folder = tmp_path_factory.mktemp("first")
-            done = stepladder("run", curriculum(folder, first, {}), "--stage", "one", cwd=folder)
-            assert done.returncode == 0, done.stderr
-            trained[key] = folder
+            name = f"first-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+            trained[key] = once(tmp_path_factory, name, lambda folder: run(folder, first))
         return trained[key]
+
+    def run(folder: Path, first: Arguments) -> None:
+        done = stepladder("run", curriculum(folder, first, {}), "--stage", "one", cwd=folder)
+        assert done.returncode == 0, done.stderr
 
     return train
 
@@ -58,7 +62,7 @@ def chosen(faults: list[TrainingFault]) -> list[Any]:
 @pytest.mark.parametrize("fault", chosen(FAULTS))
 def test_it_is_named(first_stage: FirstStage, tmp_path: Path, fault: TrainingFault) -> None:
     """By the checks of `verify` that fail, or by what the worker says when it ends the stage."""
-    shutil.copytree(first_stage(fault.first), tmp_path / "copy")
+    shutil.copytree(first_stage(fault.first), tmp_path / "copy", copy_function=shutil.copyfile)
     with TALLY.planting(fault):
         done = second_stage(tmp_path / "copy", fault, fault.hook)
         if fault.caught_by == "worker":
@@ -71,7 +75,7 @@ def test_it_is_named(first_stage: FirstStage, tmp_path: Path, fault: TrainingFau
 
 @pytest.mark.parametrize("fault", chosen([fault for fault in FAULTS if fault.mended]))
 def test_under_stepladder_it_is_mended(first_stage: FirstStage, tmp_path: Path, fault: TrainingFault) -> None:
-    shutil.copytree(first_stage(fault.first), tmp_path / "copy")
+    shutil.copytree(first_stage(fault.first), tmp_path / "copy", copy_function=shutil.copyfile)
     with TALLY.twin(fault.name):
         done = second_stage(tmp_path / "copy", fault, hook=True)
         assert done.returncode == 0, done.stderr
@@ -80,7 +84,7 @@ def test_under_stepladder_it_is_mended(first_stage: FirstStage, tmp_path: Path, 
 @pytest.mark.parametrize("hook", [True, pytest.param(False, marks=pytest.mark.full)])
 def test_the_script_without_a_fault_passes(first_stage: FirstStage, tmp_path: Path, hook: bool) -> None:
     """The twin of every script's fault, under Stepladder and by itself."""
-    shutil.copytree(first_stage({}), tmp_path / "copy")
+    shutil.copytree(first_stage({}), tmp_path / "copy", copy_function=shutil.copyfile)
     with TALLY.twin(f"the faulty script without a fault, hook: {hook}"):
         done = stepladder("run", curriculum(tmp_path / "copy", {}, {}, hook), cwd=tmp_path / "copy")
         assert done.returncode == 0, done.stderr

@@ -14,7 +14,7 @@ from stepladder.facts import current_events
 from stepladder.journal import Journal
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
-from stepladder_worker.contract import ContractError, read_json, write_json
+from stepladder_worker.contract import ContractError, read_sealed, write_sealed
 
 if TYPE_CHECKING:
     from stepladder.data.selection import Selection
@@ -72,7 +72,7 @@ def _require_same_as_before(plan: Plan, stage: PlannedStage, selection: Selectio
 
 def _fingerprint(selection: Path) -> str | None:
     try:
-        return str(read_json(selection)["fingerprint"])
+        return str(read_sealed(selection)["fingerprint"])
     except (ContractError, KeyError):
         return None
 
@@ -100,5 +100,5 @@ def _export(data: StageData, selection: Selection) -> bool:
     from stepladder.data.export import export
 
     count = export(selection, out, placeholders=False)
-    write_json(note, {"fingerprint": selection.fingerprint, "samples": count})
+    write_sealed(note, {"fingerprint": selection.fingerprint, "samples": count})
     return True

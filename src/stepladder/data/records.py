@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from stepladder.data.samples import DataError, Sample, sample_of
+from stepladder_worker.contract import read_sealed
 
 #: Version of what a store's folder holds.
 VERSION = 1
@@ -43,7 +44,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         """Open a finished store; use `read_store`, which checks that it is one."""
-        facts = json.loads((path / "store.json").read_text("utf-8"))
+        facts = read_sealed(path / "store.json")
         self.path = path
         self.source = Path(facts["source"])
         self.format: str = facts["format"]
@@ -125,7 +126,7 @@ held_store = lru_cache(maxsize=1)(read_store)
 def is_whole(path: Path) -> bool:
     """Whether a store was finished, by this version, and every file still has its size."""
     try:
-        facts = json.loads((path / "store.json").read_text("utf-8"))
+        facts = read_sealed(path / "store.json")
         sizes = {name: (path / name).stat().st_size for name in facts["sizes"]}
         return bool(facts["version"] == VERSION and sizes == facts["sizes"])
     except (OSError, ValueError, LookupError, TypeError):

@@ -30,6 +30,7 @@ from stepladder.data.sql import connect
 from stepladder.data.store import BadSamplesError, disk_errors, open_store
 from stepladder.data.usable import FILES, Look, unusable
 from stepladder.errors import InputError, Problem
+from stepladder_worker.contract import write_sealed
 
 
 class SelectionError(InputError):
@@ -228,7 +229,7 @@ def _write(out: Path, mixture: Mixture, selected: Sequence[_Selected], shares: l
     with (new / "left_out.jsonl").open("w", encoding="utf-8") as file:
         for entry in left_out:
             file.write(json.dumps(dict(zip(("dataset", "where", "id", "why"), entry, strict=True))) + "\n")
-    (new / FILE).write_text(json.dumps(facts, indent=1) + "\n", "utf-8")
+    write_sealed(new / FILE, facts)
     shutil.rmtree(out, ignore_errors=True)
     new.rename(out)
 

@@ -7,7 +7,6 @@ into memory, so that opening one takes milliseconds and no memory, in any number
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from stepladder.data.records import Store, read_store
 from stepladder.data.samples import DataError
+from stepladder_worker.contract import read_sealed
 from stepladder_worker.order import MixtureOrder, PartOrder
 
 #: Name of the file that describes a selection; `--data` takes its path.
@@ -185,7 +185,7 @@ def read_selection(path: Path, stores: bool = True) -> Selection:
     """
     folder = path.parent if path.name == FILE else path
     try:
-        facts = json.loads((folder / FILE).read_text("utf-8"))
+        facts = read_sealed(folder / FILE)
         if facts["version"] != VERSION or facts["kind"] != "selection":
             raise ValueError(f"version {facts['version']} of a {facts['kind']}, expected {VERSION} of a selection")
         selection = Selection(folder.absolute(), facts)
@@ -198,8 +198,10 @@ def read_selection(path: Path, stores: bool = True) -> Selection:
 
 def _mapped(path: Path, count: int, kind: str) -> npt.NDArray[Any]:
     try:
+        if not path.is_file():
+            raise FileNotFoundError("no such file")
         found: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a damaged header can end its reader in any way
         raise DataError(f"{path} cannot be read: {error}\nhint: {_HINT}") from None
     if found.shape != (count,) or found.dtype != np.dtype(kind):
         raise DataError(f"{path} has {found.shape} {found.dtype}, expected {count} {kind}\nhint: {_HINT}")

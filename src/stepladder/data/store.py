@@ -27,6 +27,7 @@ from stepladder.data.sources.formats import SourceFiles, source_files
 from stepladder.data.sources.tables import mixed_images
 from stepladder.data.sql import connect
 from stepladder.errors import InputError, Problem, RunError
+from stepladder_worker.contract import write_sealed
 
 #: Rows of a batch of columns; the records' batches follow the bytes that were read.
 _FIELD_ROWS = 65_536
@@ -101,7 +102,7 @@ def _build(files: SourceFiles, folder: Path, facts: dict[str, Any]) -> None:
         _write_fields(files, new)
         sizes = {path.name: path.stat().st_size for path in new.iterdir()}
         facts |= {"version": VERSION, "source": str(files.path), "format": files.format, "folder": str(files.folder)}
-        (new / "store.json").write_text(json.dumps(facts | {"sizes": sizes}, indent=1), "utf-8")
+        write_sealed(new / "store.json", facts | {"sizes": sizes})
         shutil.rmtree(folder, ignore_errors=True)
         new.rename(folder)
     except BaseException:

@@ -7,15 +7,12 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from stepladder.launch import tied
+
 
 def ask_worker(python: str, worker: Path, env: Mapping[str, str], *words: str) -> tuple[str, str | None]:
     """(what `worker` printed, why it failed or None). `env` is added to this process's environment."""
-    done = subprocess.run(
-        [python, str(worker), *words],
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env={**os.environ, **env},
-        check=False,
-    )
-    return done.stdout, None if done.returncode == 0 else (done.stderr.strip().splitlines() or ["no output"])[-1]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": {**os.environ, **env}}
+    with tied.running([python, str(worker), *words], **streams) as process:
+        printed, errors = process.communicate()
+    return printed, None if process.returncode == 0 else (errors.strip().splitlines() or ["no output"])[-1]

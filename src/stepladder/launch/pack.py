@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 import stepladder_worker
+from stepladder_worker import own_files
 
 _MAIN = "import sys\nfrom stepladder_worker.__main__ import main\nsys.exit(main(sys.argv[1:]))\n"
 
@@ -20,8 +21,9 @@ def pack_worker(target: Path) -> None:
     if target.is_file() and target.read_bytes() == content:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_suffix(".tmp")
-    temporary.write_bytes(content)
+    temporary = own_files.beside(target)
+    with own_files.fresh(temporary) as file:
+        file.write(content)
     temporary.replace(target)
 
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stepladder import console, past
-from stepladder.attempt import export_model, train_stage
+from stepladder.attempt import train_stage
 from stepladder.checks import fill
-from stepladder.errors import Interrupted, PlanError, Problem, StageFailed, StepladderError
+from stepladder.errors import PlanError, Problem, StageFailed, StepladderError
+from stepladder.export import export_model
 from stepladder.facts import collect
 from stepladder.journal import Journal
-from stepladder.launch.local import StopRequest, stop_requests
+from stepladder.launch.stopping import StopRequest, stop_requests
 from stepladder.parse import Loaded, load
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan
@@ -48,8 +49,8 @@ def run(loaded: Loaded, name: str, keep: bool) -> Outcome:
             with_stepladder = probe.chain("with-stepladder", hook=True)
         except (StepladderError, OSError) as error:
             # Ctrl-C also reaches what reads the checkpoints, which then fails.
-            if request.count:
-                raise Interrupted("the probe was stopped; nothing was changed") from error
+            if request.made:
+                raise request.error("the probe was stopped; nothing was changed", hint=None) from error
             raise
     return Outcome(loaded.curriculum.name, name, derived.changes(loaded.curriculum, stage), by_itself, with_stepladder)
 
@@ -103,6 +104,7 @@ class _Probe:
         directory = RunDirectory(Path(plan.output_dir))
         with past.locked(directory):
             past.write_down(directory, plan, file)
+            file.unlink()  # secrets stand in it, which a kept probe does not keep
             failure = self._train(directory, plan, hook)
             facts = collect(directory, plan.stages, deep=True)
             verdicts = [check_stage(found) for found in facts]
@@ -116,13 +118,12 @@ class _Probe:
     def _train(self, directory: RunDirectory, plan: Plan, hook: bool) -> StageFailed | None:
         run_id, journal = run_identity(directory, plan), Journal(directory.journal)
         for stage in plan.stages:
-            if self.request.count:
-                raise Interrupted(f"stopped before stage {stage.name}")
-            try:
-                # A stop ends it at once: nothing here is worth a checkpoint.
-                train_stage(directory, run_id, plan, stage, journal, self.request, ask=lambda files: False)
-            except StageFailed as failure:
-                return self._explained(failure)
+            if self.request.made:
+                raise self.request.error(f"stopped before stage {stage.name}", hint=None)
+            # Nothing here is worth a checkpoint.
+            failure = train_stage(directory, run_id, plan, stage, journal, self.request, saves_when_stopped=False)
+            if failure is not None:
+                return self._explained(failure.error)
             if hook:
                 export_model(stage, directory.worker, journal)
         return None

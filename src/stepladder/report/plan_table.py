@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
 from stepladder import hf_args
+from stepladder.disk import Counts, StageDisk, shown
 from stepladder.plan import Plan, PlannedStage
 from stepladder.remarks import number
+from stepladder.report.progress import duration
 
 
-def plan_report(plan: Plan) -> RenderableType:
-    """The whole answer of `stepladder plan`."""
+def plan_report(plan: Plan, disks: Sequence[StageDisk] | None = None) -> RenderableType:
+    """The whole answer of `stepladder plan`; `disks` is what each stage will write, None where nobody looked."""
     said = [f"warning: {text}" for text in plan.warnings]
     if any(stage.mixture is not None for stage in plan.stages):
         said.append("data are not read here: `stepladder data check` looks at them")
-    return Group(_heading(plan), _stages(plan), _details(plan), *said)
+    return Group(_heading(plan), _stages(plan), _details(plan, disks), *said)
 
 
 def _heading(plan: Plan) -> RenderableType:
@@ -52,14 +56,18 @@ def _stages(plan: Plan) -> Table:
     return table
 
 
-def _details(plan: Plan) -> Table:
+def _details(plan: Plan, disks: Sequence[StageDisk] | None) -> Table:
     table = Table.grid(padding=(0, 1))
-    for stage in plan.stages:
+    for index, stage in enumerate(plan.stages):
         title = f"{stage.index} {stage.name}"
         table.add_row("")
         table.add_row(title, "from", stage.resume_from or stage.model)
         table.add_row("", "data", _data(stage))
         table.add_row("", "writes", stage.output_dir)
+        if disks is not None:
+            table.add_row("", "disk", _disk(disks[index]))
+        for title, said in _setbacks(stage):
+            table.add_row("", title, said)
         for line in stage.changes or (("the same as before",) if stage.index > 1 else ()):
             table.add_row("", "change", line)
     table.add_row("")
@@ -90,3 +98,29 @@ def _data(stage: PlannedStage) -> str:
         named = [stage.mixture.name]
     how = "goes on" if stage.data_start_step != stage.start_step else "from its first sample"
     return f"{', '.join(named) or 'that of the script'}, {how}"
+
+
+def _setbacks(stage: PlannedStage) -> Iterator[tuple[str, str]]:
+    """What happens to the stage when it runs out of memory, fails, hangs or takes too long, where that was said."""
+    yield from (("on_oom", ", ".join(rung.changes)) for rung in stage.rungs)
+    if stage.retries.limit:
+        yield "retries", f"at most {stage.retries.limit}, the first after {duration(stage.retries.pause)}"
+    if stage.hang is None:
+        yield "hang", "never"
+    if stage.time_limit is not None:
+        yield "limit", f"{duration(stage.time_limit)} a launch"
+
+
+def _disk(disk: StageDisk) -> str:
+    """`5.2 GB at once, 4 GB stay: 3 checkpoints (4 while one is written) of 1.2 GB, model 400 MB (from ...)`."""
+    if disk.size is None:
+        return f"{_checkpoints(disk.counts)}, how large is not known: {disk.why}"
+    sizes = f"{_checkpoints(disk.counts)} of {shown(disk.size.checkpoint)}, model {shown(disk.size.model)}"
+    return f"{shown(disk.peak)} at once, {shown(disk.stays)} stay: {sizes} (from {disk.why})"
+
+
+def _checkpoints(counts: Counts) -> str:
+    if counts.most is None:
+        return f"at least {counts.least} checkpoint{'s' * (counts.least > 1)}"
+    number = f"{counts.most} checkpoint{'s' * (counts.most > 1)}"
+    return number if counts.most_at_once == counts.most else f"{number} ({counts.most_at_once} while one is written)"

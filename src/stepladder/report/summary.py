@@ -8,9 +8,12 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from stepladder import ladder
 from stepladder.facts import StageFacts
 from stepladder.status import StageStatus
 from stepladder.verify.verdict import Check, StageVerdict
+
+_LARGEST = 10**300
 
 
 def summary(verdicts: list[StageVerdict], losses: list[tuple[float | None, float | None]]) -> RenderableType:
@@ -21,9 +24,10 @@ def summary(verdicts: list[StageVerdict], losses: list[tuple[float | None, float
     for verdict, (first, last) in zip(verdicts, losses, strict=True):
         held = sum(check.ok for check in verdict.checks)
         word = "ok" if verdict.ok else "FAILED"
+        origin = "" if verdict.inherited_from is None else f", inherited from {verdict.inherited_from}"
         step = "-" if verdict.global_step is None else str(verdict.global_step)
         cells = [verdict.name, step, str(verdict.expected_step), _number(first), _number(last)]
-        table.add_row(*cells, f"{word}, {held} of {len(verdict.checks)}")
+        table.add_row(*cells, f"{word}, {held} of {len(verdict.checks)}{origin}")
     return table
 
 
@@ -46,6 +50,7 @@ def details(verdicts: list[StageVerdict]) -> RenderableType:
     for verdict in verdicts:
         reached = "-" if verdict.global_step is None else verdict.global_step
         title = f"{verdict.name}: step {reached} of {verdict.expected_step}"
+        title += "" if verdict.inherited_from is None else f", inherited from {verdict.inherited_from}"
         table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_header=False)
         for check in verdict.checks:
             table.add_row(_word(check), check.name, check.detail)
@@ -90,8 +95,14 @@ def status(stages: list[StageStatus]) -> RenderableType:
         table.add_column(column, justify="left" if column in ("stage", "state") else "right")
     for s in stages:
         step = "-" if s.state == "waiting" else str(s.step)
-        table.add_row(str(s.index), s.name, s.state, step, str(s.end_step), str(s.attempts), _number(s.loss))
-    return table
+        state = s.state if s.inherited_from is None else f"{s.state}, inherited from {s.inherited_from}"
+        table.add_row(str(s.index), s.name, state, step, str(s.end_step), str(s.attempts), _number(s.loss))
+    return Group(table, *(line for s in stages for line in s.stepped_down))
+
+
+def stepped_down(facts: list[StageFacts]) -> list[str]:
+    """Every step down an out-of-memory ladder, one line each."""
+    return [ladder.told(event) for stage in facts for event in stage.steps_down]
 
 
 def losses(facts: list[StageFacts]) -> list[tuple[float | None, float | None]]:
@@ -109,4 +120,7 @@ def _word(check: Check | None) -> str:
 
 
 def _number(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else "-"
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return "-"
+    # What a command printed may be a whole number that no float holds.
+    return f"{value:.4g}" if abs(value) < _LARGEST or isinstance(value, float) else "-"

@@ -2,53 +2,75 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
-from stepladder.facts import StageFacts
+from stepladder.facts import Segment, StageFacts
 from stepladder.verify.verdict import Check
 
 
 def learning_rate(facts: StageFacts) -> Check:
-    curve = facts.stage.curve
-    if curve is None:
+    if facts.stage.curve is None:
         return Check("learning_rate", True, "schedule: script, so the script's own curve counts; not asserted")
+    if facts.segments[-1].stage.curve != facts.stage.curve:
+        return Check("learning_rate", False, "the journal has an edit of the curve after the stage was finished")
     checked = 0
     for segment in facts.segments:
-        lr, steps = segment.evidence["lr"], segment.evidence["steps"]
-        if lr["mismatched"]:
-            first = lr["mismatches"][0]
-            if first["step"] <= facts.stage.start_step:
-                planned = f"the plan has this stage begin with step {facts.stage.start_step + 1}"
-                return Check("learning_rate", False, f"step {first['step']}: {first['used']}, {planned}")
-            return Check("learning_rate", False, f"step {first['step']}: {first['used']}, planned {first['planned']}")
-        if curve.peak not in lr["bases"]:
-            return Check("learning_rate", False, f"base rates {lr['bases']}, planned {curve.peak:g}")
-        base = lr["bases"][0]
-        for step, used in lr["logged"]:
-            if used != base * curve.factor(step - 1):
-                return Check(
-                    "learning_rate", False, f"step {step}: {used:g}, planned {base * curve.factor(step - 1):g}"
-                )
-        if lr["checked"] < (steps["count"] or 0):
-            return Check("learning_rate", False, f"{lr['checked']} of {steps['count']} steps were checked")
-        checked += lr["checked"]
-    return Check("learning_rate", True, f"as planned in all {checked} steps")
+        problem, count = _rates_problem(facts, segment)
+        if problem:
+            return Check("learning_rate", False, problem)
+        checked += count
+    return Check("learning_rate", True, f"as planned in all {checked} steps{_edits_told(facts)}")
+
+
+def _rates_problem(facts: StageFacts, segment: Segment) -> tuple[str | None, int]:
+    """What is wrong with the learning rates of an attempt, None where nothing is; and how many were checked."""
+    curve = segment.stage.curve
+    if curve is None or (segment.task is not None and segment.task.curve != curve):
+        return f"attempt {segment.attempt.number} was given a curve that was not planned when it started", 0
+    lr, steps = segment.evidence["lr"], segment.evidence["steps"]
+    if lr["mismatched"]:
+        first = lr["mismatches"][0]
+        planned = f"planned {first['planned']}"
+        if first["step"] <= facts.stage.start_step:
+            planned = f"the plan has this stage begin with step {facts.stage.start_step + 1}"
+        return f"step {first['step']}: {first['used']}, {planned}", 0
+    if curve.peak not in lr["bases"]:
+        return f"base rates {lr['bases']}, planned {curve.peak:g}", 0
+    base = lr["bases"][0]
+    for step, used in lr["logged"]:
+        if used != base * curve.factor(step - 1):
+            return f"step {step}: {used:g}, planned {base * curve.factor(step - 1):g}", 0
+    if lr["checked"] < (steps["count"] or 0):
+        return f"{lr['checked']} of {steps['count']} steps were checked", 0
+    return None, int(lr["checked"])
+
+
+def _edits_told(facts: StageFacts) -> str:
+    """Where accepted edits of the curriculum gave the stage another curve."""
+    segments = facts.segments
+    steps = [now.start + 1 for before, now in itertools.pairwise(segments) if before.stage.curve != now.stage.curve]
+    return f"; the curve was edited from step {', '.join(map(str, steps))} on" if steps else ""
 
 
 def hyper_parameters(facts: StageFacts) -> Check:
     """What the curriculum states is what the Trainer had, and what the optimizer's groups had."""
     for segment in facts.segments:
-        have = segment.evidence["arguments"]
-        for name, wanted in facts.stage.in_force.items():
+        have, stated = segment.evidence["arguments"], segment.stage.in_force
+        for name, wanted in stated.items():
             if name in have and have[name] != wanted:
                 return Check("hyper_parameters", False, f"{name} was {have[name]!r}, the stage says {wanted!r}")
-        problem = _cadence_problem(facts.stage.in_force, segment.evidence) or _groups_problem(
-            facts.stage.in_force, segment.evidence
-        )
+        problem = _cadence_problem(stated, segment.evidence) or _groups_problem(stated, segment.evidence)
         if problem:
             return Check("hyper_parameters", False, problem)
     seen = [name for name in facts.stage.in_force if name in facts.segments[0].evidence["arguments"]]
-    return Check("hyper_parameters", True, f"{len(seen)} stated values in force")
+    return Check("hyper_parameters", True, f"{len(seen)} stated values in force{_rungs_told(facts)}")
+
+
+def _rungs_told(facts: StageFacts) -> str:
+    """What out-of-memory changed on the way: steps before it were made with what was stated above."""
+    taken = [f"from step {event['step']} {', '.join(event['changes'])}" for event in facts.steps_down]
+    return f"; {len(taken)} rung(s) taken: {'; '.join(taken)}" if taken else ""
 
 
 def _cadence_problem(in_force: dict[str, Any], evidence: dict[str, Any]) -> str | None:

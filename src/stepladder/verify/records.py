@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepladder.facts import StageFacts
+from stepladder.facts import Segment, StageFacts
 from stepladder.verify.verdict import Check
 
 
@@ -29,6 +29,8 @@ def evidence(facts: StageFacts) -> Check:
         label = f"attempt {attempt.number}"
         if (result.run_id, result.stage, result.attempt) != (facts.run_id, facts.stage.name, attempt.number):
             return Check("evidence", False, f"{label}: it is of another run, stage or attempt ({result.run_id})")
+        if attempt.number not in facts.started and attempt.number not in facts.given:
+            return Check("evidence", False, f"{label}: the journal does not know of it, so a part of it is lost")
         if result.task_digest != attempt.task_digest:
             return Check("evidence", False, f"{label}: its task file was changed after the worker read it")
         sealed = facts.sealed.get(attempt.number)
@@ -36,11 +38,31 @@ def evidence(facts: StageFacts) -> Check:
             return Check("evidence", False, f"{label}: its result file was changed after the stage ended")
         if sealed is None and attempt.number in facts.started:
             return Check("evidence", False, f"{label}: the journal has its start and no seal of its result")
+        problem = _task_problem(facts, segment)
+        if problem:
+            return Check("evidence", False, f"{label}: {problem}")
     last = facts.segments[-1].result.evidence
     if facts.manifest is not None and last["end"] != facts.manifest.state:
         return Check("evidence", False, "the result and the manifest of the last checkpoint tell different states")
     count = sum(segment.attempt.number in facts.sealed for segment in facts.segments)
     return Check("evidence", True, f"run {facts.run_id[:8]}, {len(facts.segments)} record(s), {count} sealed")
+
+
+def _task_problem(facts: StageFacts, segment: Segment) -> str | None:
+    """The task, which the digest in the result holds, is the plan's on a rung that the journal has the stage take."""
+    task, number = segment.task, segment.attempt.number
+    if task is None:
+        return "its task file cannot be read"
+    rungs, launched = len(segment.stage.rungs), facts.started.get(number, task.rung)
+    if task.rung > rungs:
+        return f"it was launched on rung {task.rung} of `on_oom`, the plan has {rungs}"
+    if task.rung != launched or task.rung > len(facts.steps_down):
+        return f"it was launched on rung {task.rung} of `on_oom`, and the journal has no such step down before it"
+    planned = segment.stage.in_force
+    for name in {**planned, **task.in_force}:
+        if task.in_force.get(name) != planned.get(name):
+            return f"its task says {name} {task.in_force.get(name)!r}, the plan {planned.get(name)!r}"
+    return None
 
 
 def global_step(facts: StageFacts) -> Check:

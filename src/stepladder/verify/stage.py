@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from stepladder.facts import StageFacts
-from stepladder.verify import handed_over, in_force, on_disk, records, trainable, trained_on
+from stepladder.verify import handed_over, in_force, inherited, on_disk, records, trainable, trained_on
 from stepladder.verify.verdict import Check, StageVerdict
 
 CHECKS: tuple[Callable[[StageFacts], Check], ...] = (
@@ -29,13 +29,19 @@ CHECKS: tuple[Callable[[StageFacts], Check], ...] = (
     in_force.finite,
 )
 
+#: Of a stage that a fork has from another run. The evidence of its training stayed there.
+INHERITED: tuple[Callable[[StageFacts], Check], ...] = (inherited.inherited, records.global_step, on_disk.checkpoint)
+
 
 def check_stage(facts: StageFacts) -> StageVerdict:
     """Decide one stage. A stage without evidence fails by name, with the reason."""
+    step = facts.on_disk.global_step if facts.on_disk is not None else None
+    if facts.inherited is not None:
+        decided = [_decided(check, facts) for check in INHERITED]
+        return StageVerdict(facts.stage.name, step, facts.stage.end_step, decided, facts.inherited.run)
     checks = [records.finished(facts)]
     if facts.segments:
         checks += [_decided(check, facts) for check in CHECKS]
-    step = facts.on_disk.global_step if facts.on_disk is not None else None
     return StageVerdict(facts.stage.name, step, facts.stage.end_step, checks)
 
 

@@ -19,7 +19,7 @@ def batches(facts: StageFacts) -> Check:
     seen: Counter[int] = Counter()
     for segment in facts.segments:
         evidence = segment.evidence
-        used, stated = evidence["batch"], facts.stage.in_force
+        used, stated = evidence["batch"], segment.stage.in_force
         for name, key in _BATCH_ARGUMENTS.items():
             if name in stated and stated[name] != used[key]:
                 return Check("batches", False, f"{name} was {used[key]}, the stage says {stated[name]}")
@@ -33,7 +33,11 @@ def batches(facts: StageFacts) -> Check:
         samples, largest = evidence["data"]["length"], max(sizes, default=0) // _rows_a_sample(evidence, sizes)
         if largest != used["per_device"] and (samples is None or samples >= used["per_device"]):
             return Check("batches", False, f"largest micro-batch has {largest} samples, expected {used['per_device']}")
-    return Check("batches", True, f"{sum(seen.values())} micro-batches of {max(seen, default=0)} sample(s)")
+    sizes = dict.fromkeys(segment.stage.batch.per_device for segment in facts.segments)
+    told = f"{max(seen, default=0)} sample(s)"
+    if len(sizes) > 1:
+        told = f"{', '.join(map(str, sizes))} sample(s), {facts.stage.batch.samples} a step throughout"
+    return Check("batches", True, f"{sum(seen.values())} micro-batches of {told}")
 
 
 def data_position(facts: StageFacts) -> Check:

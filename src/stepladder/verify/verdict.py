@@ -19,12 +19,16 @@ class Check:
 
 @dataclass(frozen=True)
 class StageVerdict:
-    """Every check of one stage. `global_step` is what the stage's last checkpoint says; None without one."""
+    """Every check of one stage. `global_step` is what the stage's last checkpoint says; None without one.
+
+    `inherited_from` names the run that trained it, where that is another one.
+    """
 
     name: str
     global_step: int | None
     expected_step: int
     checks: list[Check]
+    inherited_from: str | None = None
 
     @property
     def ok(self) -> bool:
@@ -41,13 +45,14 @@ class StageVerdict:
             "expected_step": self.expected_step,
             "ok": self.ok,
             "checks": [asdict(check) for check in self.checks],
+            "inherited_from": self.inherited_from,
         }
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> StageVerdict:
         """Read back what `to_dict` made; raises KeyError or TypeError for anything else."""
         checks = [Check(**check) for check in data["checks"]]
-        return cls(data["name"], data["global_step"], data["expected_step"], checks)
+        return cls(data["name"], data["global_step"], data["expected_step"], checks, data["inherited_from"])
 
 
 def to_json(verdicts: list[StageVerdict]) -> dict[str, Any]:

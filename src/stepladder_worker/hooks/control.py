@@ -7,15 +7,17 @@ from typing import Any
 
 from transformers.trainer_callback import TrainerCallback
 
-from stepladder_worker import distributed, session
-from stepladder_worker.contract import ContractError, read_json
+from stepladder_worker import distributed, session, signals
 
-#: Steps between two looks of several ranks at a requested stop.
-AGREE_STEPS = 5
+#: Seconds between two looks of several ranks at a requested stop, about: all look at the same steps.
+AGREE_SECONDS = 2.0
 
 
 class ControlCallback(TrainerCallback):  # type: ignore[misc]
     """First of the Trainer's callbacks, so that every other one sees the true global step."""
+
+    def __init__(self) -> None:
+        self.next_look = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The loop has computed its data position from what `resume` showed it: put the true step back."""
@@ -33,26 +35,27 @@ class ControlCallback(TrainerCallback):  # type: ignore[misc]
             state.epoch = batches.epochs_trained
         if state.global_step >= stage.task.end_step:
             stage.ending = control.should_training_stop = True
-        elif _agreed(stage.task.control_path, int(state.global_step)):
+        elif self._agreed(stage, int(state.global_step)):
             stage.ending = stage.stopping = control.should_training_stop = True
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Also called when training stops within an epoch: the last chance to save."""
         session.current().epoch_over = True
 
+    def _agreed(self, stage: session.Session, step: int) -> bool:
+        """Several ranks decide together, at steps that all compute alike: one alone could hear of it a step earlier.
 
-def _agreed(control_path: str, step: int) -> bool:
-    """Several ranks look at the same steps only and decide together: one alone could see the file a step earlier."""
-    if distributed.world() == 1:
-        return _stop_requested(control_path, step)
-    return step % AGREE_STEPS == 0 and any(distributed.gather(_stop_requested(control_path, step)))
+        They look after each step that takes `AGREE_SECONDS`, and seldom enough to cost nothing where steps are short.
+        """
+        if distributed.world() == 1:
+            return _wanted(stage)
+        if step < self.next_look:
+            return False
+        answers = distributed.gather((_wanted(stage), stage.pulse.step_seconds or AGREE_SECONDS))
+        self.next_look = step + max(1, int(AGREE_SECONDS / max(seconds for _, seconds in answers)))
+        return any(wanted for wanted, _ in answers)
 
 
-def _stop_requested(control_path: str, step: int) -> bool:
-    """A control file names the step at which all ranks stop together; one being written is read a step later."""
-    if not Path(control_path).exists():
-        return False
-    try:
-        return step >= int(read_json(control_path)["stop_step"])
-    except (ContractError, KeyError, TypeError, ValueError):
-        return False
+def _wanted(stage: session.Session) -> bool:
+    """Whether this process knows of a request to stop: by the control file or by a signal."""
+    return signals.stop_requested() or Path(stage.task.control_path).exists()

@@ -90,12 +90,18 @@ class ObserveHook:
         """Save, then declare the checkpoint complete: evidence first, so that no manifest is without it."""
         stage = session.current()
         step = int(self.state.global_step)
+        stage.pulse.enter("saving", step)
         saved = snapshot.take(self.model, self.optimizer, step)
         saved["data"] = data.position(self)
         saved["bases"] = stage.evidence.lr["bases"]
         saved["parked"] = parked.prints(stage.parked)
         stage.evidence.trainable["resting"] = resting.names(stage, saved)
         folder = Path(self.args.output_dir) / f"checkpoint-{step}"
+        if folder.is_symlink():
+            raise session.BoundaryError(
+                f"stage {stage.task.stage}: {folder} is a link to {folder.readlink()}, and is not followed; "
+                "hint: remove it, the same command goes on"
+            )
         if stage.rank == 0:
             (folder / manifest.NAME).unlink(missing_ok=True)  # what is written over is not complete
         distributed.barrier()
@@ -112,6 +118,7 @@ class ObserveHook:
             manifest.write(folder, task.run_id, task.stage, task.attempt, stage.world_size, saved)
         distributed.barrier()
         stage.saved_steps.add(step)
+        stage.pulse.enter("training", step, None if stage.evidence.losses is None else stage.evidence.losses.latest())
 
 
 def _hyper_parameters(groups: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -2,54 +2,51 @@
 
 from __future__ import annotations
 
-import os
-import time
 from typing import Any
 
 from transformers.trainer_callback import TrainerCallback
 
 from stepladder_worker import carried, distributed, manifest, objective, parked, session, snapshot
-from stepladder_worker.contract import Heartbeat, write_json
 from stepladder_worker.hooks import trainable
-
-#: Shortest time between two heartbeats, in seconds.
-HEARTBEAT_SECONDS = 1.0
 
 
 class RecordCallback(TrainerCallback):  # type: ignore[misc]
     """Last of the Trainer's callbacks: it sees what the others decided."""
 
-    def __init__(self) -> None:
-        self.last_beat, self.last_beat_step = 0.0, 0
-
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._beat(state, "training")
+        session.current().pulse.enter("training", int(state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        session.current().evidence.step_done(int(state.global_step))
-        if time.time() - self.last_beat >= HEARTBEAT_SECONDS or control.should_training_stop:
-            self._beat(state, "saving" if control.should_save else "training")
+        stage, step = session.current(), int(state.global_step)
+        stage.evidence.step_done(step)
+        if stage.pulse.step_done(step) or control.should_training_stop:
+            _beat(stage)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs and "loss" in logs:
             session.current().evidence.logged(int(state.global_step))
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._beat(state, "ending")
+    def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Of an evaluation within training; one after it is part of the end."""
+        pulse = session.current().pulse
+        if pulse.phase != "ending":
+            pulse.evaluating()
 
-    def _beat(self, state: Any, phase: str) -> None:
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        pulse = session.current().pulse
+        if pulse.phase != "ending":
+            pulse.enter("training")
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         stage = session.current()
-        losses = stage.evidence.losses
-        if stage.task.hook:
-            require_finite_loss(stage)
-        now, step = time.time(), int(state.global_step)
-        steps = step - self.last_beat_step
-        seconds = (now - self.last_beat) / steps if self.last_beat and steps else None
-        self.last_beat, self.last_beat_step = now, step
-        if stage.rank == 0:
-            loss = None if losses is None else losses.latest()
-            beat = Heartbeat(os.getpid(), step, stage.task.end_step, loss, seconds, now, phase)
-            write_json(stage.task.heartbeat_path, beat.to_dict(), durable=False)
+        _beat(stage)
+        stage.pulse.enter("ending")
+
+
+def _beat(stage: session.Session) -> None:
+    if stage.task.hook:
+        require_finite_loss(stage)
+    stage.pulse.beat(None if stage.evidence.losses is None else stage.evidence.losses.latest())
 
 
 def record_start(stage: session.Session) -> None:

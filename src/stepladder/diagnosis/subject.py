@@ -1,0 +1,91 @@
+"""What is to be diagnosed: an attempt of a run, found by its records, or any log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from stepladder import paths
+from stepladder.diagnosis.answer import Answer
+from stepladder.diagnosis.diagnose import UNKNOWN, ExitFacts, diagnose
+from stepladder.errors import PlanError, Problem
+from stepladder.facts import current_events
+from stepladder.journal import Journal
+from stepladder.opening import open_run, stage_named
+from stepladder.paths import RunDirectory
+from stepladder.plan import Plan, PlannedStage
+from stepladder.tasks import Attempt, StageState, known_identity, stage_state
+
+_CURRICULA = (".yaml", ".yml")
+_HINT = "name a run (its output_dir or its curriculum), a stage's directory or a log"
+
+
+def answer(what: str, stage: str | None = None) -> Answer:
+    """Diagnose a run, a stage's directory or a log.
+
+    Of a run it is the last attempt of the first stage that is not finished, or of `stage`. Raises PlanError when
+    there is no such thing, or nothing in it that can be read; CurriculumError for a stage that the run does not have.
+    """
+    path = Path(what)
+    if RunDirectory(path).plan.is_file() or (path.is_file() and path.suffix in _CURRICULA):
+        return _of_run(*open_run(what), stage)
+    if stage is not None:
+        raise PlanError([Problem(what, "is no run, so it has no stages", "leave --stage out, or name the run")])
+    if path.is_dir():
+        logs = sorted(path.glob("stage_*_full.log"))
+        if len(logs) != 1:
+            raise PlanError([Problem(what, "neither a run (no plan.json) nor the directory of a stage", _HINT)])
+        path = logs[0]
+    return _of_log(Answer(f"log {path}", path), ExitFacts())
+
+
+def _of_log(asked: Answer, facts: ExitFacts) -> Answer:
+    try:
+        if asked.log is None or not asked.log.is_file():
+            raise PlanError([Problem(str(asked.log), "no such log", _HINT)])
+        if asked.log.stat().st_size == 0:
+            return replace(asked, nothing="the log is empty")
+        with asked.log.open("rb") as file:
+            return replace(asked, diagnosis=diagnose(file, facts, asked.attempt))
+    except OSError as error:
+        raise PlanError([Problem(str(asked.log), f"cannot be read: {error.strerror}", _HINT)]) from None
+
+
+def _of_run(run: RunDirectory, plan: Plan, name: str | None) -> Answer:
+    run_id = known_identity(run)
+    stages = plan.stages if name is None else [stage_named(plan, name)]
+    for stage in stages:
+        state = stage_state(run, run_id, stage)
+        if name is not None or not state.done:
+            return _of_stage(run, stage, state)
+    return Answer(f"run {plan.name}", nothing="every stage is finished")
+
+
+def _of_stage(run: RunDirectory, stage: PlannedStage, state: StageState) -> Answer:
+    if not state.attempts:
+        return Answer(f"stage {stage.name}", nothing="it has not been started")
+    last = state.attempts[-1]
+    subject = f"stage {stage.name}, attempt {last.number}"
+    if last.result is not None and last.result.status == "stopped":
+        return Answer(subject, nothing="it was stopped as asked, with a checkpoint; the same command continues")
+    log = paths.stage_log(stage.output_dir, stage.name)
+    asked = Answer(subject, log, last.number)
+    found = _of_log(asked, _facts(run, stage, last)) if log.is_file() else asked
+    failed = not state.done and not last.alive
+    return replace(found, diagnosis=UNKNOWN) if found.diagnosis is None and failed else found
+
+
+def _facts(run: RunDirectory, stage: PlannedStage, attempt: Attempt) -> ExitFacts:
+    """How an attempt ended, as far as its records and the journal tell: an engine that was killed wrote nothing."""
+    ended: dict[str, Any] = {}
+    for event in current_events(Journal(run.journal).read(), stage.name):
+        if event["event"] == "attempt_ended" and event.get("attempt") == attempt.number:
+            ended = event
+    why = str(ended.get("why", ""))
+    return ExitFacts(
+        exit_code=ended.get("exit_code"),
+        memory_kills=int(ended.get("cause") == "memory_kill"),
+        hung=why.removeprefix("it hung: ") if ended.get("cause") == "hang" else None,
+        error=attempt.error,
+    )

@@ -1,0 +1,272 @@
+"""Pre-emption, hangs, retries, half-written checkpoints, orphans: real signals and processes, the same bytes after."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from engines import curriculum
+from stepladder.hangs import HangWatch
+from stepladder.launch.memory import memory_kills
+from stepladder.plan import HangPlan, RetryPlan
+from stepladder.retries import pause
+from stepladder_worker.contract import Heartbeat, heartbeat_path, write_json
+from support import no_process_left, start, stepladder, wait_for, wait_for_step
+
+#: Data workers, so that there is something that could be left behind.
+ARGS = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 1, "save_steps": 2}
+STAGES = [{"name": "one", "steps": 4}, {"name": "two", "steps": 8}]
+#: What holds a training up for as long as a test needs it, in the first attempt alone.
+SLOW = "slow:rank=any,stage=two,seconds=0.7"
+
+
+def chain(folder: Path, engine: str, **changes: Any) -> Path:
+    """Two stages that end at steps 4 and 12."""
+    return curriculum(folder, engine, args={**ARGS, **changes.pop("args", {})}, stages=STAGES, **changes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], bytes]:
+    """The weights that a chain ends in when nothing happens to it, by engine."""
+    known: dict[str, bytes] = {}
+
+    def of(engine: str) -> bytes:
+        if engine not in known:
+            folder = tmp_path_factory.mktemp(engine)
+            done = stepladder("run", chain(folder, engine), cwd=folder)
+            assert done.returncode == 0, done.stderr
+            known[engine] = weights(folder)
+        return known[engine]
+
+    return of
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "runs/chain/2-two/model.safetensors").read_bytes()
+
+
+def events(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "runs/chain/journal.jsonl").read_text().splitlines()
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
+def finish(folder: Path, path: Path) -> None:
+    done = stepladder("run", path, cwd=folder)
+    assert done.returncode == 0, done.stderr
+
+
+def everyone(engine: subprocess.Popen[str]) -> list[psutil.Process]:
+    """The engine and all its descendants, as a scheduler signals them."""
+    process = psutil.Process(engine.pid)
+    return [process, *process.children(recursive=True)]
+
+
+def launcher_of(engine: subprocess.Popen[str]) -> psutil.Process:
+    (launcher,) = [p for p in psutil.Process(engine.pid).children() if "torch.distributed.run" in p.cmdline()]
+    return launcher
+
+
+@pytest.mark.parametrize(
+    ("engine", "number", "to_all"),
+    [
+        ("ddp", signal.SIGTERM, True),
+        pytest.param("ddp", signal.SIGUSR1, True, marks=pytest.mark.full),
+        ("single", signal.SIGUSR1, False),
+        pytest.param("single", signal.SIGTERM, False, marks=pytest.mark.full),
+    ],
+)
+def test_preemption_leaves_a_checkpoint_and_the_same_command_continues(
+    tmp_path: Path, undisturbed: Callable[[str], bytes], engine: str, number: signal.Signals, to_all: bool
+) -> None:
+    path = chain(tmp_path, engine, args={"save_steps": 1000})
+    running = start(tmp_path, "run", path, env={"STEPLADDER_FAULT": SLOW})
+    wait_for_step(tmp_path / "runs/chain", "2-two", 6)
+    for process in everyone(running) if to_all else [psutil.Process(running.pid)]:
+        process.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 75, errors
+    assert "stage two was stopped at checkpoint-" in errors
+    assert number.name in errors
+    assert errors.count("hint:") == 1
+    no_process_left(tmp_path)
+    assert events(tmp_path, "attempt_ended")[-1]["status"] == "stopped"
+    assert events(tmp_path, "attempt_ended")[-1]["steps_lost"] == 0
+    finish(tmp_path, path)
+    assert weights(tmp_path) == undisturbed(engine)
+
+
+@pytest.mark.full
+def test_a_signal_to_the_ranks_alone_is_heard(tmp_path: Path, undisturbed: Callable[[str], bytes]) -> None:
+    path = chain(tmp_path, "ddp", args={"save_steps": 1000})
+    running = start(tmp_path, "run", path, env={"STEPLADDER_FAULT": SLOW})
+    wait_for_step(tmp_path / "runs/chain", "2-two", 6)
+    launcher_of(running).children()[0].send_signal(signal.SIGUSR1)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 75, errors
+    assert "its processes were signalled" in errors
+    finish(tmp_path, path)
+    assert weights(tmp_path) == undisturbed("ddp")
+
+
+@pytest.mark.full
+def test_a_time_limit_ends_with_a_checkpoint(tmp_path: Path, undisturbed: Callable[[str], bytes]) -> None:
+    path = chain(tmp_path, "single", args={"save_steps": 1000}, time_limit="30s")
+    stopped = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": SLOW.replace("0.7", "7")})
+    assert stopped.returncode == 75, stopped.stderr
+    assert "the time limit of 30 s" in stopped.stderr
+    assert events(tmp_path, "attempt_ended")[-1]["status"] == "stopped"
+    finish(tmp_path, path)
+    assert weights(tmp_path) == undisturbed("single")
+
+
+def test_a_hang_is_ended_with_the_stacks_of_all_ranks_and_retried(
+    tmp_path: Path, undisturbed: Callable[[str], bytes]
+) -> None:
+    path = chain(tmp_path, "ddp", hang={"step": 5}, retries={"limit": 1, "pause": 0.1})
+    fault = {"STEPLADDER_FAULT": "hang_collective:rank=1,step=9"}
+    done = stepladder("run", path, cwd=tmp_path, env=fault)
+    assert done.returncode == 0, done.stderr
+    assert "stage two hangs: no progress for" in done.stderr
+    assert "retry 1 of 1" in done.stderr
+    log = (tmp_path / "runs/chain/2-two/stage_two_full.log").read_text()
+    for rank in (0, 1):
+        stacks = log.split(f"=== stepladder: Python stacks of rank {rank}, process")[1]
+        assert "most recent call first" in stacks
+        assert "training_step" in stacks
+    ended = events(tmp_path, "attempt_ended")
+    assert [event.get("cause") for event in ended] == [None, "hang", None]
+    assert weights(tmp_path) == undisturbed("ddp")
+
+
+@pytest.mark.full
+def test_a_stopped_rank_is_a_hang_that_names_it(tmp_path: Path) -> None:
+    path = chain(tmp_path, "ddp", hang={"step": 5})
+    failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": "stop:rank=1,step=9"})
+    assert failed.returncode == 3, failed.stderr
+    assert "rank 1 is stopped by a signal" in failed.stderr
+    assert failed.stderr.count("hint:") == 1
+    no_process_left(tmp_path)
+
+
+def test_retries_have_a_budget_and_are_for_causes_that_they_can_help(tmp_path: Path) -> None:
+    path = chain(tmp_path, "single", retries={"limit": 1, "pause": 0.1})
+    failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": "kill:step=2,attempt=any"})
+    assert failed.returncode == 3, failed.stderr
+    assert "failed again after 1 retries" in failed.stderr
+    ended = events(tmp_path, "attempt_ended")
+    assert [event["retry"] for event in ended] == [True, True]
+    assert all(event["seconds"] > 0 and event["steps_lost"] >= 0 for event in ended)
+
+    failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": "exception:step=2,attempt=any"})
+    assert failed.returncode == 3, failed.stderr
+    assert len(events(tmp_path, "attempt_ended")) == 3  # an error of the script stays one, however often it is tried
+
+
+def test_a_half_written_checkpoint_is_set_aside_and_said(tmp_path: Path, undisturbed: Callable[[str], bytes]) -> None:
+    path = chain(tmp_path, "single")
+    failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": "truncate:step=10,byte=20000"})
+    assert failed.returncode == 3, failed.stderr
+    stage = tmp_path / "runs/chain/2-two"
+    assert (stage / "checkpoint-10").is_dir()
+    done = stepladder("run", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint-10 is not complete" in done.stderr
+    (aside,) = stage.glob("checkpoint-10.incomplete-*")
+    assert sum(file.stat().st_size for file in aside.rglob("*") if file.is_file()) == 20000
+    assert events(tmp_path, "set_aside_incomplete")[0]["checkpoint"].endswith(aside.name)
+    assert weights(tmp_path) == undisturbed("single")
+
+
+@pytest.mark.parametrize("victim", ["launcher", "engine"])
+def test_nothing_survives(tmp_path: Path, victim: str) -> None:
+    """Data workers included, within a moment: they are tied to their rank, the ranks to the launcher."""
+    running = start(tmp_path, "run", chain(tmp_path, "ddp"), env={"STEPLADDER_FAULT": "slow:rank=any,seconds=1"})
+    wait_for(tmp_path / "runs/chain/1-one/checkpoint-2/stepladder.json")
+    launcher = launcher_of(running)
+    assert len(launcher.children()) == 2
+    assert len(launcher.children(recursive=True)) >= 4
+    (launcher if victim == "launcher" else running).kill()
+    running.communicate(timeout=30)
+    assert running.returncode == (3 if victim == "launcher" else -signal.SIGKILL)
+    no_process_left(tmp_path)
+
+
+def beat(folder: Path, rank: int, phase: str, pid: int, step: int = 5, longest: float | None = 0.01) -> None:
+    path = heartbeat_path(folder / "heartbeat.json", rank)
+    write_json(path, Heartbeat(pid, rank, step, 10, None, None, longest, time.time(), phase).to_dict())
+
+
+LIMITS = HangPlan(step=2.5, start=60.0, save=60.0, evaluate=60.0)
+
+
+def look(watch: HangWatch, seconds: float) -> str | None:
+    """What the watch says within some seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        hung = watch.hung()
+        if hung is not None:
+            return hung
+        time.sleep(0.2)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("phase", "longest", "hangs"),
+    [
+        ("training", 0.01, True),
+        ("training", 1.0, False),  # twenty such steps are more than the limit
+        ("training", None, False),  # the first step may compile
+        ("saving", 0.01, False),
+        ("evaluating", 0.01, False),
+        ("starting", None, False),
+    ],
+)
+def test_the_limit_knows_what_a_process_is_doing(
+    tmp_path: Path, phase: str, longest: float | None, hangs: bool
+) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    beat(tmp_path, 0, phase, os.getpid(), longest=longest)
+    hung = look(HangWatch(LIMITS, tmp_path / "heartbeat.json", 1, log), 4.5)
+    assert (hung is not None) == hangs
+    if hung:
+        assert "limit 2 s" in hung or "limit 3 s" in hung
+        assert "rank 0 training at step 5" in hung
+
+
+def test_a_process_that_gets_on_does_not_hang_and_one_that_is_stopped_is_named(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.touch()
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        watch = HangWatch(LIMITS, tmp_path / "heartbeat.json", 2, log)
+        for step in range(5, 12):
+            beat(tmp_path, 0, "training", os.getpid(), step)
+            beat(tmp_path, 1, "training", sleeper.pid, step)
+            assert look(watch, 0.6) is None
+        sleeper.send_signal(signal.SIGSTOP)
+        hung = look(watch, 6)
+        assert hung is not None
+        assert hung.endswith("rank 1 is stopped by a signal")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_pauses_grow_and_are_bounded() -> None:
+    retries = RetryPlan(limit=10, pause=30.0)
+    assert [pause(retries, number) for number in (1, 2, 3, 6, 100)] == [30, 60, 120, 600, 600]
+
+
+def test_the_kernel_says_how_often_it_killed_for_memory() -> None:
+    assert memory_kills() >= 0
