@@ -330,7 +330,9 @@ from stepladder.diagnosis.diagnose import diagnose
 with Path(sys.argv[1]).open("rb") as log:
     found = diagnose(log)
 used = resource.getrusage(resource.RUSAGE_SELF)
-print(found.cause, found.where.line, used.ru_utime + used.ru_stime, used.ru_maxrss // 1024)
+# ru_maxrss would count what pytest held as well.
+peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM:"))
+print(found.cause, found.where.line, used.ru_utime + used.ru_stime, int(peak.split()[1]) // 1024)
 """
 
 

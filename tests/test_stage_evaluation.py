@@ -80,11 +80,11 @@ def test_no_command_ends_a_run(healthy_chain: Path, tmp_path: Path) -> None:
     assert (tmp_path / "runs/tiny/attempts/1-one/evaluation_predictions.jsonl").read_text() == "kept"
 
     said = run(one=python(DIES), two=python(NOT_FINITE), three=None)  # what has a result is not evaluated again
-    assert "stage one" not in said
+    assert "evaluation of stage one" not in said
     assert "evaluation of stage two: metrics.score: not finite" in said
     assert evaluated(tmp_path) == {"1-one": {"stage": "one"}, "2-two": {"metrics": {"score": None, "n": 1}}}
 
-    assert run(one=None, two=None, three=python(HUGE)).count("evaluation") == 0
+    assert run(one=None, two=None, three=python(HUGE)).count("evaluation of") == 0
     assert evaluated(tmp_path)["3-three"] == {"metrics": {"score": 1}}
     events = [json.loads(line) for line in (tmp_path / "runs/tiny/journal.jsonl").read_text().splitlines()]
     recorded = [event["stage"] for event in events if event["event"] == "evaluated"]
