@@ -173,14 +173,17 @@ def test_retries_have_a_budget_and_are_for_causes_that_they_can_help(tmp_path: P
 
 
 def test_a_half_written_checkpoint_is_set_aside_and_said(tmp_path: Path, undisturbed: Callable[[str], bytes]) -> None:
-    path = chain(tmp_path, "single")
-    failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": "truncate:step=10,byte=20000"})
-    assert failed.returncode == 3, failed.stderr
-    stage = tmp_path / "runs/chain/2-two"
-    assert (stage / "checkpoint-10").is_dir()
+    """Once a file is cut, and once all is there but the manifest, when the evidence tells of this save already."""
+    path = chain(tmp_path, "single", args={"save_total_limit": 1})
+    for fault in ("truncate:step=10,byte=20000", "kill:at=manifest,step=12,attempt=2"):
+        failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": fault})
+        assert failed.returncode == 3, failed.stderr
+    assert "checkpoint-10 is not complete" in failed.stderr
     done = stepladder("run", path, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "checkpoint-10 is not complete" in done.stderr
+    assert "checkpoint-12 is not complete" in done.stderr
+    stage = tmp_path / "runs/chain/2-two"
+    assert [place.name for place in stage.glob("checkpoint-*[0-9]") if "." not in place.name] == ["checkpoint-12"]
     (aside,) = stage.glob("checkpoint-10.incomplete-*")
     assert sum(file.stat().st_size for file in aside.rglob("*") if file.is_file()) == 20000
     assert events(tmp_path, "set_aside_incomplete")[0]["checkpoint"].endswith(aside.name)

@@ -301,11 +301,20 @@ def _states_before(stage: PlannedStage, segments: list[Segment]) -> list[dict[st
             states.append(boundary.state if boundary else missing if stage.resume_from else None)
             continue
         before = segments[index - 1].evidence.get("end")
-        own = manifest.find(paths.checkpoint(stage.output_dir, segment.start))
-        # The record before may tell of a later save that was cut short; the manifest of the one resumed from is
-        # exact, and only gone if save_total_limit removed it.
-        states.append(own.state if own is not None else before)
+        resumed = manifest.find(paths.checkpoint(stage.output_dir, segment.start)) or _copied_manifest(segment)
+        # The record before may tell of a later save that was cut short.
+        states.append(before if resumed is None else resumed.state)
     return states
+
+
+def _copied_manifest(segment: Segment) -> Manifest | None:
+    """Of the checkpoint that an attempt resumed, where `save_total_limit` has removed it since."""
+    try:
+        copied = manifest.read_file(segment.attempt.files.resumed)
+    except ContractError:
+        return None
+    resumed = (segment.result.run_id, segment.result.stage, segment.start)
+    return copied if (copied.run_id, copied.stage, copied.global_step) == resumed else None
 
 
 def _on_disk(checkpoint: Path, inspected: dict[str, Any] | None) -> OnDisk | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from stepladder_worker.contract import RESUMED
+
 #: Name of the packed worker inside the run directory.
 WORKER_ARCHIVE = "worker.pyz"
 
@@ -24,6 +26,11 @@ class AttemptDirectory:
     def result(self) -> Path:
         """The StageResult, written by the worker."""
         return self.root / "result.json"
+
+    @property
+    def resumed(self) -> Path:
+        """The manifest of the checkpoint that the attempt resumed in mid-stage, copied by the worker."""
+        return self.root / RESUMED
 
     @property
     def heartbeat(self) -> Path:

@@ -20,13 +20,16 @@ from typing import Any, TypeVar
 from stepladder_worker import kinds, own_files, seal
 from stepladder_worker.schedule import Curve
 
-VERSION = 2
+VERSION = 3
 
 #: The environment variable through which a worker finds its task.
 TASK_VARIABLE = "STEPLADDER_TASK"
 
 #: What ended ranks other than 0, beside the result.
 ERRORS_OF_RANKS = "error_rank*.json"
+
+#: Copy of the manifest of the checkpoint that an attempt resumed in the middle of its stage, beside the result.
+RESUMED = "resumed.json"
 
 #: Heartbeats of ranks other than 0, beside that of rank 0.
 HEARTBEATS_OF_RANKS = "heartbeat_rank*.json"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from stepladder_worker.contract import ContractError, digest, read_sealed, sync, write_sealed
+from stepladder_worker.contract import ContractError, digest, read_json, read_sealed, sync, write_json, write_sealed
 
 NAME = "stepladder.json"
 VERSION = 3
@@ -61,13 +61,23 @@ def write(checkpoint: Path, run_id: str, stage: str, attempt: int, world_size: i
 
 def read(checkpoint: Path) -> Manifest:
     """Raises ContractError when there is no manifest, it cannot be read, or it is not as it was written."""
-    data = read_sealed(checkpoint / NAME)
+    return read_file(checkpoint / NAME)
+
+
+def read_file(path: Path) -> Manifest:
+    """A manifest, or the copy of one, by its own path; raises ContractError as `read` does."""
+    data = read_sealed(path)
     if data.pop("kind", None) != "checkpoint_manifest" or data.pop("version", None) != VERSION:
-        raise ContractError(f"{checkpoint / NAME}: not a checkpoint manifest of version {VERSION}")
+        raise ContractError(f"{path}: not a checkpoint manifest of version {VERSION}")
     names = {f.name for f in fields(Manifest)}
     if set(data) != names or not isinstance(data["files"], dict) or not isinstance(data["state"], dict):
-        raise ContractError(f"{checkpoint / NAME}: missing or unknown fields")
+        raise ContractError(f"{path}: missing or unknown fields")
     return Manifest(**data)
+
+
+def copy(checkpoint: Path, to: Path) -> None:
+    """Keep the manifest of a checkpoint that may be rotated away, seal and all."""
+    write_json(to, read_json(checkpoint / NAME))
 
 
 def find(checkpoint: Path) -> Manifest | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stepladder_worker import manifest, proven
-from stepladder_worker.contract import StageTask
+from stepladder_worker.contract import RESUMED, StageTask
 from stepladder_worker.evidence import Evidence
 from stepladder_worker.pulse import Pulse
 
@@ -57,6 +57,8 @@ class Session:
         self.parked: dict[str, dict[str, Any]] = {}
         self.checkpoint = self._resume_point() if task.hook else None
         self.loaded = None if self.checkpoint is None else self._checked_manifest(self.checkpoint)
+        if self.checkpoint is not None and not self.at_boundary and self.rank == 0:
+            manifest.copy(self.checkpoint, Path(task.result_path).with_name(RESUMED))
         if not task.hook and task.boundary_checkpoint is not None:
             held = manifest.find(Path(task.boundary_checkpoint))  # the script loads it by itself, complete or not
             if held is not None:
