@@ -16,6 +16,7 @@ def _row(signature: Signature) -> str:
     helps = [
         *(["yes"] if signature.retry else []),
         *(["with less memory"] if signature.memory else []),
+        *(["with less memory where memory ran out"] if signature.memory_if_told else []),
     ]
     cells = [f"`{signature.name}`", signature.kind, signature.cause, signature.hint, ", ".join(helps) or "no"]
     return f"| {' | '.join(cells)} |"

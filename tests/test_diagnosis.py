@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ from recorded_logs import RECORDED
 from stepladder.diagnosis.diagnose import Diagnosis, ExitFacts, diagnose, of_attempt
 from stepladder.diagnosis.evidence import Place
 from stepladder.diagnosis.needles import needles
-from stepladder.diagnosis.subject import answer
+from stepladder.diagnosis.subject import _told_of_memory, answer
 from stepladder.diagnosis.table import TABLE
 from support import ENVIRONMENT, ROOT, stepladder, tiny_curriculum
 
@@ -75,6 +76,9 @@ OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.\n
 LOST = "RuntimeError: [gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:63105.\n"
 WATCHDOG = RECORDED["NCCL watchdog"][1] + "\n"
 KILLED = "E1123 api.py:1002] failed (exitcode: -9) local_rank: 1 (pid: 7) of binary: python\n"
+WORKER_KILLED = "RuntimeError: DataLoader worker (pid 70) is killed by signal: Killed. \n"
+WORKER_GONE = "RuntimeError: DataLoader worker (pid(s) 70, 71) exited unexpectedly\n"
+SLURM_KILL = "slurmstepd: error: Detected 1 oom_kill event in StepId=7.0.\n"
 TRACEBACK = 'Traceback (most recent call last):\n  File "train.py", line 3, in main\n    work()\n'
 LOSS = "{'loss': '2.5', 'grad_norm': '1.9', 'learning_rate': '5e-05', 'epoch': '0.1'}\n"
 
@@ -154,7 +158,8 @@ def test_a_pattern_that_every_line_may_have_is_no_pattern() -> None:
     ("retry", "memory", "names"),
     [
         (False, True, ("device_memory", "host_memory", "shared_memory")),
-        (True, True, ("data_worker_killed", "memory_kill")),
+        (True, True, ("memory_kill",)),
+        (True, False, ("data_worker_killed",)),
         (True, False, ("nccl_timeout", "gloo_timeout", "device_fault", "process_killed", "port_in_use", "hub_busy")),
         (False, False, ("syntax", "missing_module", "missing_file", "nan", "vocabulary", "world_size", "quota")),
     ],
@@ -192,6 +197,38 @@ def test_a_kill_for_memory_stands_in_for_what_was_seen_of_it() -> None:
     diagnosis = found(OOM, memory_kills=1)
     assert diagnosis is not None
     assert (diagnosis.cause, len(diagnosis.confirmed)) == ("device_memory", 1)
+
+
+@pytest.mark.parametrize(
+    ("log", "facts", "expected"),
+    [
+        (TRACEBACK + "ValueError: 7\n", {"exit_code": 1}, "exception"),
+        ("", {"exit_code": 1, "error": {"type": "ValueError", "message": "7"}}, "exception"),
+        (TRACEBACK + "ValueError: 7\n" + LOST, {"exit_code": 1}, "exception"),  # it ended, so the others lost it
+        ("loading\n", {"hung": "no progress for 90 s"}, "hang"),
+        (TRACEBACK + "EOFError\n", {"exit_code": 137}, "memory_kill"),
+        (TRACEBACK + "EOFError\n" + KILLED, {"exit_code": 1}, "memory_kill"),
+        (SLURM_KILL + TRACEBACK + "EOFError\n" + KILLED, {"exit_code": 1}, "memory_kill"),
+        (TRACEBACK + "_queue.Empty\n" + WORKER_GONE, {"exit_code": 1}, "memory_kill"),
+        (LOST, {"hung": "no progress for 90 s"}, "memory_kill"),
+    ],
+)
+def test_a_kill_that_may_be_anybodys_needs_a_sign_of_one_here(log: str, facts: dict[str, Any], expected: str) -> None:
+    """A rung of `on_oom` is taken for good, and the count is of a whole control group."""
+    diagnosis = found(log, memory_kills=1, **facts)
+    assert diagnosis is not None
+    assert (diagnosis.cause, diagnosis.memory) == (expected, expected == "memory_kill")
+
+
+@pytest.mark.parametrize(("told", "facts"), [("", {}), ("", {"memory_kills": 1}), (SLURM_KILL, {})])
+def test_a_killed_data_worker_is_a_want_of_memory_where_that_is_told(told: str, facts: dict[str, int]) -> None:
+    diagnosis = found(WORKER_KILLED + told, **facts)
+    assert diagnosis is not None
+    assert (diagnosis.cause, diagnosis.retry) == ("data_worker_killed", True)
+    assert diagnosis.memory == bool(told or facts)
+    assert len(diagnosis.confirmed) == diagnosis.memory
+    # `diagnose` has no count any more: the journal tells it how that was.
+    assert _told_of_memory({"cause": diagnosis.cause, "memory": diagnosis.memory}) == diagnosis.memory
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,7 @@ class TestHowMany:
             ({"save_steps": 13}, 1, 1),
             ({"save_steps": 2, "save_total_limit": 2}, 2, 3),
             ({"save_steps": 2, "save_total_limit": 1, "load_best_model_at_end": True}, 2, 3),
+            ({"save_steps": 2, "save_total_limit": 1, "load_best_model_at_end": "false"}, 1, 2),
             ({"save_steps": 2, "save_total_limit": 9}, 5, 5),
             ({"save_strategy": "epoch", "save_total_limit": 3}, 3, 4),
         ],
@@ -109,6 +110,9 @@ class TestHowLarge:
     def test_of_an_adapter_nothing_is_known(self, tmp_path: Path, args: dict[str, Any]) -> None:
         with pytest.raises(NotKnownError, match="adapter"):
             checkpoint_size.of_stage(planned(tmp_path, **args), MODEL)
+
+    def test_a_switch_that_is_off_in_words_speaks_of_none(self, tmp_path: Path) -> None:
+        assert checkpoint_size.of_stage(planned(tmp_path, use_peft="no", lora_enable="false"), MODEL)
 
     def test_is_what_is_really_written(self, healthy_chain: Path, tmp_path: Path) -> None:
         """A script that trains all of the model, as the chain's does: within a tenth, checkpoint and model."""
@@ -241,8 +245,16 @@ def test_the_plan_shows_what_will_be_written(healthy_chain: Path) -> None:
     assert shown.stdout.count("disk") == 3, shown.stdout
     assert "checkpoint-24 of stage three" in " ".join(shown.stdout.split())
     assert "disk" not in stepladder("plan", "tiny.yaml", "--no-files", cwd=healthy_chain).stdout
-    free = {"disk", "free", "peak"}
-    assert not free & set(json.loads(stepladder("plan", "tiny.yaml", "--json", cwd=healthy_chain).stdout))
+    document = json.loads(stepladder("plan", "tiny.yaml", "--json", cwd=healthy_chain).stdout)
+    assert "name" in set(keys(document))
+    assert not {"disk", "free", "at_once"} & set(keys(document))  # it says the same on every machine
+
+
+def keys(document: Any) -> Iterator[str]:
+    """Those of every mapping in it, however deep."""
+    for item in document.values() if isinstance(document, dict) else document if isinstance(document, list) else ():
+        yield from keys(item)
+    yield from document if isinstance(document, dict) else ()
 
 
 def as_one_whom_modes_bind(work: Callable[[Path], object]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stepladder import edits
+from stepladder import edits, past
 from stepladder.edit_history import curve_of
 from stepladder.edits import Standing, compare
 from stepladder.facts import collect
@@ -21,6 +22,7 @@ from stepladder.paths import RunDirectory
 from stepladder.plan import Plan
 from stepladder.resolve import make_plan
 from stepladder.status import plan_of
+from stepladder.tasks import known_identity
 from stepladder.verify.stage import check_stage
 from stepladder_worker.schedule import Curve
 from support import stepladder, tiny_curriculum
@@ -108,6 +110,23 @@ def test_what_rewrites_the_past_is_refused(tmp_path: Path, changed: list[dict[st
 def test_nothing_edited_is_nothing_to_say(tmp_path: Path) -> None:
     edit = compare(planned(tmp_path), planned(tmp_path), MIDDLE)
     assert (edit.differences, edit.problems, edit.curves, edit.jump, edit.agreeing) == ((), (), {}, None, 1)
+
+
+@pytest.mark.parametrize("spelled", ["./runs/tiny", "runs/../runs/tiny", "{folder}/runs/tiny", "linked/tiny"])
+def test_the_same_places_spelled_otherwise_are_no_edit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spelled: str
+) -> None:
+    for name in ("runs", "base"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "linked").symlink_to("runs")
+    monkeypatch.chdir(tmp_path)
+    recorded = planned(tmp_path, model_name_or_path="base")
+    script = os.path.relpath(recorded.stages[0].script)
+    again = {"output_dir": spelled.format(folder=tmp_path), "model_name_or_path": "./base", "script": script}
+    edit = compare(recorded, planned(tmp_path, **again), MIDDLE)
+    assert (texts(edit), edit.differences) == ([], ())
+    for elsewhere in ({"output_dir": "runs/other"}, {"model_name_or_path": "other"}, {"script": "other.py"}):
+        assert texts(compare(recorded, planned(tmp_path, **{**again, **elsewhere}), MIDDLE))
 
 
 def test_other_schedules_are_refused_for_a_begun_stage_only(tmp_path: Path) -> None:
@@ -274,6 +293,42 @@ class TestRun:
         assert "stage only: is finished; its `steps` was 7, now 9" in refused.stderr
         assert "hint: take the change back" in refused.stderr
         assert self.learning_rate(copy)[0]
+
+    def standing(self, folder: Path) -> Standing:
+        with contextlib.chdir(folder):
+            directory = RunDirectory(Path(self.RUN))
+            return past.standings(directory, known_identity(directory), plan_of(directory))["only"]
+
+    def test_a_finished_stage_whose_end_is_away_is_still_finished(self, grown: Path, tmp_path: Path) -> None:
+        """With an argument of the script's own, which a stage that has only begun may change."""
+        copy = self.copy(grown, tmp_path)
+        end = copy / self.RUN / "1-only/checkpoint-7"
+        end.rename(end.with_name("away"))
+        recorded = [copy / self.RUN / name for name in ("journal.jsonl", "plan.json", "curriculum.yaml")]
+        before = [path.read_bytes() for path in recorded]
+        refused = stepladder("run", growing(copy, 7, trouble_text="other"), cwd=copy)
+        assert refused.returncode == 2, refused.stderr
+        assert "stage only: is finished; its `args.trouble_text` was (not given), now other" in refused.stderr
+        assert [path.read_bytes() for path in recorded] == before
+
+    def test_only_an_end_that_held_is_one(self, grown: Path, tmp_path: Path) -> None:
+        """A kill between the record and the manifest leaves a result that says complete, and no finished stage."""
+        copy = self.copy(grown, tmp_path)
+        (copy / self.RUN / "1-only/checkpoint-7/stepladder.json").unlink()
+        assert self.standing(copy) == Standing(True, 6)
+        self.rewrite_journal(copy, lambda event: None if event["event"] == "stage_verified" else event)
+        assert self.standing(copy) == Standing(False, 6)
+
+    def test_an_end_that_was_launched_again_or_set_aside_is_none(self, grown: Path, tmp_path: Path) -> None:
+        copy = self.copy(grown, tmp_path)
+        (copy / self.RUN / "1-only/checkpoint-7/stepladder.json").unlink()
+        journal = Journal(copy / self.RUN / "journal.jsonl")
+        journal.append("attempt_started", stage="only", attempt=3)
+        assert self.standing(copy) == Standing(False, 6)
+        with contextlib.chdir(copy):
+            directory = RunDirectory(Path(self.RUN))
+            past.set_aside(directory, plan_of(directory), "only")
+        assert self.standing(copy) == Standing(False, None)
 
     def test_a_plan_that_cannot_be_read_is_no_licence(self, grown: Path, tmp_path: Path) -> None:
         copy = self.copy(grown, tmp_path)

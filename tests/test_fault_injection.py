@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 import time
@@ -238,6 +239,10 @@ def test_page_and_code_name_the_same() -> None:
     assert named["Kinds"] == list(fault.KINDS)
     assert named["Places"] == list(fault.PLACES)
     assert sorted(named["Keys"]) == sorted(fault.KEYS)
+
+
+def test_every_key_has_a_field_and_a_reader() -> None:
+    assert {field.name for field in dataclasses.fields(fault.Fault)} == {"text", "kind", *fault.KEYS}
 
 
 def test_examples_of_the_page_can_be_read() -> None:

@@ -71,6 +71,7 @@ FLOORS = [
     ["tasks", "preflight", "launch.local", "launch.ask", "launch.pack", "journal", "log_tail"],
     ["lineage", "hangs", "launch.stopping", "launch.stacks", "launch.memory"],
     ["launch.tied"],
+    ["launch.guard"],
     ["interpreters", "checkpoint_fit", "version_fit", "edits", "edit_history", "checkpoint_size"],
     ["stage_settings"],
     ["resolve", "script_facts"],

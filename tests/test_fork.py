@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stepladder import fork, past
+from stepladder import fork, past, shared_files
 from stepladder.errors import CurriculumError
 from stepladder.facts import collect
 from stepladder.lineage import read
@@ -63,7 +63,7 @@ def begin(folder: Path, file: Path, name: str) -> None:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != "lock")
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -113,11 +113,11 @@ def test_what_differs_is_said(base: Path) -> None:
 
 def test_inherited_stages_are_read_only_and_stored_once(base: Path) -> None:
     old, new = base / "runs/base/1-one", base / "runs/changed/1-one"
+    clones = shared_files._cloned(old / "model.safetensors", base / "clone")
     for name in ("model.safetensors", "checkpoint-3/model.safetensors", "checkpoint-3/stepladder.json"):
         assert (new / name).stat().st_mode & 0o222 == 0
         assert (new / name).read_bytes() == (old / name).read_bytes()
-        if (new / name).stat().st_nlink > 1:  # one where the file system makes clones
-            assert (new / name).samefile(old / name)
+        assert clones or (new / name).samefile(old / name), name
     assert not (new / "checkpoint-2").exists()
     assert (new / "stage_one_full.log").stat().st_mode & 0o200  # its own: logs are appended to
     assert "inherited from run base" in (new / "stage_one_full.log").read_text().splitlines()[0]
@@ -146,6 +146,36 @@ def test_a_fork_outlives_the_run_it_came_from(copy: Path) -> None:
 def test_a_fork_is_frozen_like_any_run(copy: Path) -> None:
     said = refused(copy, curriculum(copy, [{"name": "one", "steps": 2}, EDITED[1]], "changed"))
     assert "stage one: is finished; its `steps` was 3, now 2" in said
+
+
+@pytest.mark.parametrize("verb", ["run", "fork"])
+def test_a_finished_stage_whose_end_is_away_is_frozen(copy: Path, verb: str) -> None:
+    """Stage two was trained on it, and it may come back. Its own journal line may be lost, too."""
+    (copy / "runs/base/1-one/checkpoint-3").rename(copy / "away")
+    stages = [{**FIRST, "args": {"data_mixture": "other"}}, AS_PLANNED[1]]
+    before = digests(copy / "runs")
+    said = refused(copy, curriculum(copy, stages), *(["--fork", "new"] if verb == "fork" else []))
+    assert "is finished; its `args.data_mixture` was (not given), now other" in said
+    assert digests(copy / "runs") == before
+
+
+def test_an_edit_counts_only_where_the_run_goes_on(copy: Path) -> None:
+    """Stage two is refused for its state: the edit of its environment, which is allowed, is not written down."""
+    (copy / "runs/base/1-one/checkpoint-3").rename(copy / "away")
+    before = digests(copy / "runs")
+    said = refused(copy, curriculum(copy, [{**FIRST, "env": {"NEW": "1"}}, AS_PLANNED[1]]))
+    assert "stage one: is not complete, though stage two continued from it" in said
+    assert digests(copy / "runs") == before
+
+
+def test_an_inherited_stage_is_not_started_by_hand(copy: Path) -> None:
+    """Its files are those of the run that it comes from: a training in its folders would write into that."""
+    before = digests(copy / "runs")
+    done = stepladder("command", curriculum(copy, EDITED, "changed"), "--stage", "one", cwd=copy)
+    assert done.returncode == 2, done.stdout
+    assert "stage one: is inherited from run base, and is not trained here" in done.stderr
+    assert "hint: to have this fork train it itself, set it and what follows aside" in done.stderr
+    assert digests(copy / "runs") == before
 
 
 def test_a_second_fork_and_a_fork_of_a_fork(copy: Path) -> None:

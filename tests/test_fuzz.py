@@ -207,7 +207,7 @@ def _equal(path: Path, before: bytes, now: bytes | None) -> bool:
     if path in (LAST.task, LAST.result):
         return now == before  # digests of these files are kept
     if path == RUN.journal:
-        return now.startswith(before[: before.index(b'"stage_verified", "stage": "three"')].rpartition(b"\n")[0])
+        return now.startswith(before[: before.index(b'"model_ready", "stage": "three"')].rpartition(b"\n")[0])
     with contextlib.suppress(ValueError, RecursionError):
         return bool(json.loads(now) == json.loads(before))
     return False

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stepladder import ladder, rungs
+from stepladder import hf_args, ladder, rungs
 from stepladder.data.positions import Stretch, positions
 from stepladder.errors import CurriculumError, PlanError, Problem
 from stepladder.facts import steps_down
@@ -188,10 +188,18 @@ class TestChecks:
         assert [len(stage.rungs) for stage in plan.stages] == [2, 1]
 
     def test_what_fights_with_a_ladder(self, tmp_path: Path) -> None:
-        found = refused(tmp_path, [HALVED], {"auto_find_batch_size": True, "dataloader_drop_last": True})
+        found = refused(tmp_path, [HALVED], {"auto_find_batch_size": "yes", "dataloader_drop_last": 1})
         assert "auto_find_batch_size" in texts(found)
         assert "dataloader_drop_last" in texts(found)
         assert planned(tmp_path, [{"max_tiles": 4}], {"dataloader_drop_last": True}).stages[0].rungs
+
+    @pytest.mark.parametrize("value", [True, "true", "Yes", "1", 1, "t", "full_shard", 16])
+    def test_what_is_on(self, value: Any) -> None:
+        assert hf_args.is_on(value)
+
+    @pytest.mark.parametrize("value", [False, "false", "No", "0", 0, "f", "", None])
+    def test_what_is_off(self, value: Any) -> None:
+        assert not hf_args.is_on(value)
 
     def test_options_of_data_workers_go_with_them(self, tmp_path: Path) -> None:
         args = {"dataloader_num_workers": 2, "dataloader_prefetch_factor": 4}

@@ -16,7 +16,7 @@ from pointing_data import write_pointing_data
 from stepladder.json_line import MOST_BYTES, LastObject
 from stepladder.parse import load
 from stepladder.preflight import checked_plan
-from support import stepladder, tiny_curriculum
+from support import start, stepladder, tiny_curriculum, wait_for
 
 
 def seen(*pieces: bytes) -> LastObject:
@@ -90,6 +90,21 @@ def test_no_command_ends_a_run(healthy_chain: Path, tmp_path: Path) -> None:
     recorded = [event["stage"] for event in events if event["event"] == "evaluated"]
     assert recorded == ["one", "two", "three", "two", "three"]
     assert stepladder("verify", "runs/tiny", cwd=tmp_path).returncode == 0
+
+
+def test_a_stop_is_no_failure_of_the_evaluation(healthy_chain: Path, tmp_path: Path) -> None:
+    shutil.copytree(healthy_chain, tmp_path, dirs_exist_ok=True)
+    held_up = python("import pathlib, time; pathlib.Path('begun').touch(); time.sleep(600)")
+    stages = [{"name": "one", "steps": 5}, {"name": "two", "steps": 8}, {"name": "three", "steps": 11}]
+    stages[2]["evaluate"] = held_up
+    curriculum = tiny_curriculum(tmp_path, handover={"data": "continue"}, stages=stages)
+    running = start(tmp_path, "run", curriculum)
+    wait_for(tmp_path / "begun")
+    running.terminate()
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 75, errors
+    assert "the evaluation of stage three was stopped" in errors
+    assert "evaluated" not in (tmp_path / "runs/tiny/journal.jsonl").read_text()
 
 
 @pytest.mark.parametrize("data", ["nowhere.jsonl", "held_ouut"])

@@ -10,17 +10,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from engines import curriculum
-from stepladder.hangs import HangWatch
-from stepladder.launch.memory import memory_kills
+from stepladder.hangs import HangWatch, process_of
+from stepladder.launch import memory
+from stepladder.paths import AttemptDirectory
 from stepladder.plan import HangPlan, RetryPlan
 from stepladder.retries import pause
-from stepladder_worker.contract import Heartbeat, heartbeat_path, write_json
+from stepladder.tasks import Attempt
+from stepladder_worker.contract import TASK_VARIABLE, ContractError, Heartbeat, heartbeat_path, read, write_json
+from stepladder_worker.pulse import Pulse
 from support import no_process_left, start, stepladder, wait_for, wait_for_step
 
 #: Data workers, so that there is something that could be left behind.
@@ -81,7 +85,7 @@ def launcher_of(engine: subprocess.Popen[str]) -> psutil.Process:
     [
         ("ddp", signal.SIGTERM, True),
         pytest.param("ddp", signal.SIGUSR1, True, marks=pytest.mark.full),
-        ("single", signal.SIGUSR1, False),
+        ("single", signal.SIGUSR1, True),
         pytest.param("single", signal.SIGTERM, False, marks=pytest.mark.full),
     ],
 )
@@ -90,7 +94,7 @@ def test_preemption_leaves_a_checkpoint_and_the_same_command_continues(
 ) -> None:
     path = chain(tmp_path, engine, args={"save_steps": 1000})
     running = start(tmp_path, "run", path, env={"STEPLADDER_FAULT": SLOW})
-    wait_for_step(tmp_path / "runs/chain", "2-two", 6)
+    wait_for_step(tmp_path / "runs/chain", "2-two", 8)  # early in an epoch, while data workers still have work
     for process in everyone(running) if to_all else [psutil.Process(running.pid)]:
         process.send_signal(number)
     _, errors = running.communicate(timeout=60)
@@ -103,6 +107,19 @@ def test_preemption_leaves_a_checkpoint_and_the_same_command_continues(
     assert events(tmp_path, "attempt_ended")[-1]["steps_lost"] == 0
     finish(tmp_path, path)
     assert weights(tmp_path) == undisturbed(engine)
+
+
+def test_a_stop_that_fails_is_a_failure(tmp_path: Path) -> None:
+    path = chain(tmp_path, "single", args={"save_steps": 1000})
+    running = start(tmp_path, "run", path, env={"STEPLADDER_FAULT": f"{SLOW};disk_full:stage=two"})
+    wait_for_step(tmp_path / "runs/chain", "2-two", 6)
+    running.terminate()
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 3, errors
+    assert "stage two failed: " in errors
+    (ended,) = [event for event in events(tmp_path, "attempt_ended") if event["stage"] == "two"]
+    assert (ended["status"], ended["cause"]) == ("failed", "disk_full")
+    assert ended["steps_lost"] >= 2
 
 
 @pytest.mark.full
@@ -247,10 +264,17 @@ def test_the_limit_knows_what_a_process_is_doing(
         assert "rank 0 training at step 5" in hung
 
 
+def sleeping(task: Path | None) -> subprocess.Popen[bytes]:
+    """A process that works on a task, or on none."""
+    env = {key: value for key, value in os.environ.items() if key != TASK_VARIABLE}
+    env |= {} if task is None else {TASK_VARIABLE: str(task.resolve())}
+    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], env=env)
+
+
 def test_a_process_that_gets_on_does_not_hang_and_one_that_is_stopped_is_named(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.touch()
-    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    sleeper = sleeping(tmp_path / "task.json")
     try:
         watch = HangWatch(LIMITS, tmp_path / "heartbeat.json", 2, log)
         for step in range(5, 12):
@@ -266,10 +290,79 @@ def test_a_process_that_gets_on_does_not_hang_and_one_that_is_stopped_is_named(t
         sleeper.wait()
 
 
+@pytest.mark.parametrize(("works_on", "ours"), [("task.json", True), ("2/task.json", False), (None, False)])
+def test_a_process_id_that_was_used_again_is_not_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, works_on: str | None, ours: bool
+) -> None:
+    """Also not where it is older than the heartbeat: the clock may have been set, or the heartbeat brought here."""
+    task = tmp_path / "task.json"
+    other = sleeping(None if works_on is None else tmp_path / works_on)
+    try:
+        time.sleep(0.2)  # its environment is its parent's until it begins
+        beat(tmp_path, 0, "training", other.pid)
+        found = read(Heartbeat, tmp_path / "heartbeat.json")
+        assert (process_of(found, task) is not None) == ours
+        assert Attempt(1, AttemptDirectory(tmp_path), None).alive == ours
+        monkeypatch.setattr(psutil.Process, "environ", refusing)
+        assert process_of(found, task) is not None, "what cannot be read tells nothing"
+    finally:
+        other.kill()
+        other.wait()
+
+
+def refusing(process: psutil.Process) -> dict[str, str]:
+    raise psutil.AccessDenied(process.pid)
+
+
+@pytest.mark.parametrize("change", [{"pid": -5}, {"pid": 0}, {"pid": 2**40}, {"phase": "dancing"}], ids=str)
+def test_a_damaged_heartbeat_is_none(tmp_path: Path, change: dict[str, Any]) -> None:
+    beat(tmp_path, 0, "training", os.getpid())
+    path = tmp_path / "heartbeat.json"
+    write_json(path, {**json.loads(path.read_text()), **change})
+    with pytest.raises(ContractError):
+        read(Heartbeat, path)
+    attempt = Attempt(1, AttemptDirectory(tmp_path), None)
+    assert (attempt.heartbeat, attempt.alive) == (None, False)
+
+
+def test_until_the_second_step_is_done_no_step_is_a_measure(tmp_path: Path) -> None:
+    """The first one may compile. The second one's end is always written down: the next step may hang at once."""
+    path = tmp_path / "heartbeat.json"
+    pulse = Pulse(SimpleNamespace(heartbeat_path=str(path), end_step=9), 0, 4)  # type: ignore[arg-type]
+    pulse.enter("training")
+    assert not pulse.step_done(5)
+    pulse.beat(None)
+    assert read(Heartbeat, path).longest_seconds is None
+    assert pulse.step_done(6)
+    pulse.beat(None)
+    assert read(Heartbeat, path).longest_seconds is not None
+    assert not pulse.step_done(7)
+
+
 def test_pauses_grow_and_are_bounded() -> None:
     retries = RetryPlan(limit=10, pause=30.0)
     assert [pause(retries, number) for number in (1, 2, 3, 6, 100)] == [30, 60, 120, 600, 600]
 
 
-def test_the_kernel_says_how_often_it_killed_for_memory() -> None:
-    assert memory_kills() >= 0
+@pytest.mark.parametrize(
+    ("own", "file", "kills"),
+    [
+        ("0::/job/step", "job/step/memory.events", 3),
+        ("0::/job/step", "memory.events", 3),  # in a container its own group is the root
+        ("11:cpu:/\n7:memory:/job\n0::/", "memory/job/memory.oom_control", 3),
+        ("7:memory:/job", "memory/memory.oom_control", 3),
+        ("0::/", "elsewhere/memory.events", 0),
+        (None, "memory.events", 0),
+    ],
+)
+def test_the_kernel_says_how_often_it_killed_for_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str | None, file: str, kills: int
+) -> None:
+    """Control groups of both versions, and a system that has none."""
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("oom_kill_disable 0\nunder_oom 0\noom 5\noom_kill 3\noom_group_kill 1\n")
+    if own is not None:
+        (tmp_path / "own").write_text(f"{own}\n")
+    monkeypatch.setattr(memory, "_ROOT", tmp_path)
+    monkeypatch.setattr(memory, "_OWN", tmp_path / "own")
+    assert memory.memory_kills() == kills

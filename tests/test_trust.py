@@ -16,13 +16,18 @@ from typing import Any
 import pytest
 import torch
 
-from stepladder import logs, planted_links
+from stepladder import edits, logs, planted_links
 from stepladder.errors import CurriculumError, PlanError
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
+from stepladder.launch.stopping import StopRequest
 from stepladder.parse import load
 from stepladder.past import locked
 from stepladder.paths import RunDirectory
+from stepladder.plan import EvaluatePlan, Plan
+from stepladder.resolve import make_plan
+from stepladder.stage_evaluation import evaluate_stage, evaluation
+from stepladder.status import plan_of
 from stepladder.yaml_secrets import hidden_secrets
 from stepladder_worker import manifest, proven, redaction, session
 from stepladder_worker.contract import StageTask, read, write_json
@@ -30,6 +35,7 @@ from support import ENVIRONMENT, ROOT, STEPLADDER, stepladder, tiny_curriculum
 
 TOKEN = "hf_aVerySecretToken0123456789"
 OTHER = "hf_oneThatStandsInABrokenOption"
+PLAIN = "s3cretOfAnArgumentOfAnyName"
 KEY = "wandb-key-of-somebody-abcdef"
 
 
@@ -184,8 +190,9 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         "raise RuntimeError('401 for ' + os.environ['HF_TOKEN'] + ' and ' + os.environ['WANDB_API_KEY'])",
     )
     (folder / "leak.py").write_text("\n".join(lines))
-    file = tiny_curriculum(folder, env={"HF_TOKEN": TOKEN, "SHORT_KEY": "data"}, args={"who": TOKEN})
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"script": "leak.py"}))
+    file = tiny_curriculum(folder, env={"HF_TOKEN": TOKEN, "SHORT_KEY": "data"}, args={"who": TOKEN, "by": [KEY]})
+    told = {"evaluate": {"run": ["true", KEY]}, "prepare": [{"run": ["touch", f"made-{KEY}"], "creates": "leak.py"}]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | told | {"script": "leak.py"}))
     said = ""
     for words in (
         ["run", "tiny.yaml"],
@@ -198,6 +205,8 @@ def leaky(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         ["command", "tiny.yaml", "--stage", "one", "--plain"],
         ["run", "tiny.yaml", "--set", f"env.HF_TOKEN=[{TOKEN}]"],
         ["run", "tiny.yaml", "--set", f"env.HF_TOKEN={{{OTHER}"],
+        ["run", "tiny.yaml", "--set", f"args.token={{{PLAIN}"],
+        ["run", "tiny.yaml", "--set", f"args.passwd={{{PLAIN}"],
         ["run", "tiny.yaml", "--set", f"args.hub_token={TOKEN}"],
         ["run", "tiny.yaml", "--set", f"args.wandb_api_key={TOKEN}"],
     ):
@@ -222,6 +231,7 @@ class TestSecrets:
         assert TOKEN not in said
         assert KEY not in said
         assert OTHER not in said
+        assert PLAIN not in said
         assert f"my token {redaction.HIDDEN}" in said
         assert f"401 for {redaction.HIDDEN} and {redaction.HIDDEN}" in said
 
@@ -238,6 +248,27 @@ class TestSecrets:
         assert '"HF_TOKEN": "***"' in (folder / "runs/tiny/curriculum.yaml").read_text()
         assert '"SHORT_KEY": "***"' in (folder / "runs/tiny/curriculum.yaml").read_text()
         assert "data" in (folder / "runs/tiny/plan.json").read_text()  # short ones are hidden by their name alone
+
+    def test_what_is_hidden_is_launched_and_is_no_edit(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MY_TOKEN", TOKEN)
+        plan = make_plan(load(str(tiny_curriculum(tmp_path, args={"who": TOKEN}))).curriculum)
+        assert TOKEN in plan.stages[0].argv
+        written = plan.to_json()
+        assert TOKEN not in json.dumps(written)
+        assert written["stages"][0]["args"]["who"] == redaction.HIDDEN
+        recorded = Plan.from_json(written)
+        for before in (recorded, plan):  # as it is written down, and as it was before the variable was one
+            assert edits.compare(before, plan, edits.at_boundary(recorded, 1)).differences == ()
+
+    def test_an_evaluation_that_prints_one_is_kept_without_it(
+        self, before_three: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MY_TOKEN", TOKEN)
+        run, plan = RunDirectory(before_three / "runs/tiny"), plan_of(RunDirectory(before_three / "runs/tiny"))
+        command = EvaluatePlan("", ("echo", json.dumps({"by": TOKEN, "loss": 2.5})), None)
+        stage = replace(stage_of(before_three, "two"), evaluate=command)
+        evaluate_stage(plan, run, stage, Journal(run.journal), StopRequest())
+        assert evaluation(run, stage) == {"by": redaction.HIDDEN, "loss": 2.5}
 
     def test_are_no_arguments(self, leaky: tuple[Path, str]) -> None:
         _, said = leaky
@@ -315,6 +346,10 @@ class TestPlantedLinks:
             ("3-three/model.safetensors", False),
             ("3-three/.model.safetensors.tmp", False),
             ("3-three/llm/model.safetensors", False),
+            ("3-three/README.md", False),
+            ("3-three/of_any_name", True),
+            ("3-three/runs", True),
+            ("3-three/runs/Jan01_00-00-00_host", True),
             ("attempts/3-three/2", True),
             ("attempts/3-three/1/heartbeat.json", False),
             ("data", True),
@@ -332,6 +367,25 @@ class TestPlantedLinks:
         link.symlink_to(victim.parent if to_folder else victim)
         with pytest.raises(PlanError, match="is a link to"):
             planted_links.refuse(run, stages)
+
+    def test_what_scripts_leave_within_a_stage_passes_but_not_into_a_checkpoint(self, before_three: Path) -> None:
+        stage = before_three / "runs/tiny/3-three"
+        for name, to in (
+            ("best", "checkpoint-20"),
+            ("wandb/latest-run", "run-1"),
+            ("wandb/debug.log", "run-1/debug.log"),
+            ("cache/snapshots/1/config.json", "../../blobs/2"),
+            ("circle", "circle"),
+        ):
+            (stage / name).parent.mkdir(parents=True, exist_ok=True)
+            (stage / name).symlink_to(to)
+        planted_links.refuse(RunDirectory(before_three / "runs/tiny"), [stage_of(before_three, "three")])
+        (stage / "llm").mkdir()
+        (stage / "llm/model.safetensors").symlink_to("../checkpoint-20/model.safetensors")
+        (stage / "README.md").symlink_to("checkpoint-20/README.md")
+        with pytest.raises(PlanError) as refused:
+            planted_links.refuse(RunDirectory(before_three / "runs/tiny"), [stage_of(before_three, "three")])
+        assert [Path(problem.place).name for problem in refused.value.problems] == ["README.md", "model.safetensors"]
 
     def test_the_command_refuses_it_and_writes_nothing_through_it(self, before_three: Path, victim: Path) -> None:
         (before_three / "runs/tiny/3-three").mkdir()
@@ -365,13 +419,11 @@ class TestPlantedLinks:
         (before_three / "runs/tiny").symlink_to(tmp_path / "elsewhere")
         (tmp_path / "three").mkdir()
         (tmp_path / "elsewhere/3-three").symlink_to(tmp_path / "three")
-        (tmp_path / "three/best").symlink_to(tmp_path / "elsewhere/2-two/checkpoint-13")
+        (tmp_path / "three/best").symlink_to("checkpoint-20")
         planted_links.refuse(RunDirectory(before_three / "runs/tiny"), [stage_of(before_three, "three")])
 
 
 def stage_of(folder: Path, name: str) -> Any:
-    from stepladder.status import plan_of
-
     plan = plan_of(RunDirectory(folder / "runs/tiny"))
     stage = next(stage for stage in plan.stages if stage.name == name)
     return replace(stage, output_dir=str(folder / stage.output_dir))

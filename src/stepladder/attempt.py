@@ -70,7 +70,7 @@ def train_stage(
                 f"stage {stage.name} reached its end, then its script failed (exit {outcome.exit_code}): {log}"
             )
         return None
-    if _was_stopped(attempt, request):
+    if _was_stopped(attempt, request, supervisor):
         _record(journal, stage, state, outcome)
         raise _stopped(stage, state, request)
     code = outcome.exit_code
@@ -79,8 +79,11 @@ def train_stage(
     return Failure(found, _error(stage, attempt, found, code, log))
 
 
-def _was_stopped(attempt: Attempt, request: StopRequest) -> bool:
-    return request.made or (attempt.result is not None and attempt.result.status == "stopped")
+def _was_stopped(attempt: Attempt, request: StopRequest, supervisor: Supervisor) -> bool:
+    """Not where the script failed by itself on the way, say for a full disk: the same command would fail again."""
+    if attempt.result is not None and attempt.result.status == "stopped":
+        return True
+    return request.made and (supervisor.cut_short or attempt.error is None) and supervisor.hung is None
 
 
 def _stopped(stage: PlannedStage, state: StageState, request: StopRequest) -> Interrupted:
@@ -96,7 +99,11 @@ def _record(
 ) -> None:
     """The attempt's end: how, why, and what it cost in seconds and in steps that have to be trained again."""
     attempt = state.attempts[-1]
-    cause = {} if found is None else {"cause": found.cause, "why": found.sentence, "retry": found.retry}
+    cause = (
+        {}
+        if found is None
+        else {"cause": found.cause, "why": found.sentence, "retry": found.retry, "memory": found.memory}
+    )
     journal.append(
         "attempt_ended",
         stage=stage.name,
@@ -128,10 +135,7 @@ def _error(stage: PlannedStage, attempt: Attempt, found: Diagnosis, exit_code: i
 
 def _what_is_known(stage: PlannedStage, attempt: Attempt, exit_code: int) -> str:
     """What the records say of an attempt whose log has no sign of a known cause."""
-    result, error = attempt.result, attempt.error
-    if error is not None:
-        where = f" (rank {error['rank']})" if "rank" in error else ""
-        return f"{error['type']}: {error['message'].partition('; hint: ')[0]}{where}"
+    result = attempt.result
     if result is None:
         return f"its processes ended with exit code {exit_code} before training began"
     if result.status == "untrained":

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from stepladder import ladder, past, planted_links, shared_files
 from stepladder.data.ready import make_ready
+from stepladder.errors import PlanError, Problem
 from stepladder.journal import Journal
 from stepladder.launch.local import variables
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
-from stepladder.tasks import run_identity, stage_state, write_task
+from stepladder.tasks import StageState, run_identity, stage_state, write_task
 from stepladder_worker.contract import TASK_VARIABLE
 
 
@@ -18,14 +19,17 @@ def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> tuple[PlannedStag
     """Write the stage's task; returns the stage on its rung of the out-of-memory ladder, and the environment that its
     command needs.
 
-    Raises PlanError when the run does not fit the plan, or an engine works on it.
+    Raises PlanError when the run does not fit the plan, an engine works on it, or the stage is another run's.
     """
     directory = RunDirectory(Path(plan.output_dir))
     with past.locked(directory):
         planted_links.refuse(directory, [stage])
         run_id = run_identity(directory, plan)
-        plan = past.accepted(directory, run_id, plan, Journal(directory.journal))
+        _require_own(stage, stage_state(directory, run_id, stage))
+        edit = past.accepted(directory, run_id, plan)
+        plan = edit.plan
         stage = plan.chosen(stage.name)[0]
+        past.record(edit, Journal(directory.journal))
         past.write_down(directory, plan, curriculum)
         make_ready(plan, stage, stage_state(directory, run_id, stage).latest is not None, None)
         stage = ladder.where_it_stands(Journal(directory.journal).read(), stage)
@@ -35,6 +39,14 @@ def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> tuple[PlannedStag
         Journal(directory.journal).append("attempt_given", stage=stage.name, attempt=int(files.root.name))
     Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
     return stage, _environment(stage, files.task.resolve())
+
+
+def _require_own(stage: PlannedStage, state: StageState) -> None:
+    """What a fork has from another run are the files of both: a training in their folders would write into that run."""
+    if state.inherited is not None:
+        text = f"is inherited from run {state.inherited.run}, and is not trained here"
+        hint = f"to have this fork train it itself, set it and what follows aside with `--fresh --stage {stage.name}`"
+        raise PlanError([Problem(f"stage {stage.name}", text, hint)])
 
 
 def elsewhere(plan: Plan, stage: PlannedStage) -> dict[str, str]:

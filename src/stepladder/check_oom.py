@@ -126,11 +126,11 @@ class _Stage:
 
     def _whole_ladder(self) -> Iterator[Finding]:
         """What of the stage's own arguments no rung of the batch can live with."""
-        if str(self.args.get("auto_find_batch_size")).lower() == "true":
+        if hf_args.is_on(self.args.get("auto_find_batch_size")):
             text = f"`on_oom` and auto_find_batch_size in stage `{self.name}`, expected one of them"
             yield Finding(self.here, text, "auto_find_batch_size changes the samples of a step: take it away")
         smaller = any(_BATCH in rung for _, rung in self.ladder)
-        if smaller and str(self.args.get("dataloader_drop_last")).lower() == "true":
+        if smaller and hf_args.is_on(self.args.get("dataloader_drop_last")):
             text = f"{_BATCH} in a rung, and dataloader_drop_last in stage `{self.name}`, expected one of them"
             hint = "with other micro-batches an epoch drops other samples: take dataloader_drop_last away"
             yield Finding(self.here, text, hint)
@@ -179,8 +179,8 @@ class _Stage:
 
     def _workers(self, path: DataPath, args: Mapping[str, Any]) -> Iterator[Finding]:
         """Without data workers, what is said of them is refused by torch and transformers."""
-        stated = {name: args.get(name) for name in ("dataloader_prefetch_factor", "dataloader_persistent_workers")}
-        wrong = [name for name, value in stated.items() if value is not None and str(value).lower() != "false"]
+        wrong = [name for name in ("dataloader_prefetch_factor",) if args.get(name) is not None]
+        wrong += [name for name in ("dataloader_persistent_workers",) if hf_args.is_on(args.get(name))]
         if hf_args.whole(rungs.held(args, "dataloader_num_workers")) == 0 and wrong:
             text = f"no data workers on this rung of stage `{self.name}`, but {wrong[0]} is stated, expected neither"
             yield Finding(path, text, f"add `{wrong[0]}: null` to the rung")

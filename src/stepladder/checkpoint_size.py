@@ -115,7 +115,7 @@ def of_stage(stage: PlannedStage, base: BaseModel) -> Size:
     Raises NotKnownError where the arguments speak of adapters.
     """
     args = stage.args
-    if args.get("use_peft") or any(name.startswith(("lora_", "peft_")) and value for name, value in args.items()):
+    if any(name.startswith(("use_peft", "lora_", "peft_")) and hf_args.is_on(value) for name, value in args.items()):
         raise NotKnownError("an adapter is trained")
     sizes = _element_sizes(stage)
     stored = base.stored, base.elements
@@ -161,7 +161,7 @@ def base_model(folder: Path) -> BaseModel:
 def _element_sizes(stage: PlannedStage) -> list[int | None]:
     """Bytes of a weight in a checkpoint, whichever may be; None: as the base model is stored."""
     args = stage.args
-    half = any(_is_on(args.get(name)) for name in ("bf16", "fp16"))
+    half = any(hf_args.is_on(args.get(name)) for name in ("bf16", "fp16"))
     if stage.engine == "deepspeed" and half:
         return [2]
     if stage.engine == "fsdp":
@@ -211,13 +211,6 @@ def _mapping(value: Any) -> Mapping[str, Any]:
         except (ValueError, ContractError, OSError, RuntimeError):
             return {}
     return value if isinstance(value, Mapping) else {}
-
-
-def _is_on(value: Any) -> bool:
-    try:
-        return bool(hf_args.understood("load_best_model_at_end", value))
-    except ValueError:
-        return False
 
 
 def _is_weights(path: Path) -> bool:

@@ -197,7 +197,7 @@ def counts(stage: PlannedStage) -> Counts:
     if limit < 1:
         return Counts(least, most, least, most)
     # The best one stays beside the newest.
-    best = bool(args.get("load_best_model_at_end") or args.get("metric_for_best_model"))
+    best = hf_args.is_on(args.get("load_best_model_at_end")) or bool(args.get("metric_for_best_model"))
     largest = max(limit, 2) if best else limit
     stays = largest if most is None else min(most, largest)
     return Counts(

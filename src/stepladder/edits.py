@@ -1,6 +1,6 @@
 """An edited curriculum against the run that was made with it: what differs, and what of that would rewrite the past.
 
-Finished stages are frozen, a stage that has begun may get more steps, later ones are free. Pure. See docs/editing.md.
+Finished stages are frozen, a stage that has begun may get more steps, later ones are free. See docs/editing.md.
 """
 
 from __future__ import annotations
@@ -36,8 +36,9 @@ _SILENT = ("start", "directory")
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a stage of the recorded plan has come: `reached` is the global step of its newest complete checkpoint,
-    `rung` how many rungs of its out-of-memory ladder it has taken."""
+    """How far a stage of the recorded plan has come: `done` also where its last checkpoint is damaged or away now,
+    `reached` is the global step of its newest complete checkpoint, `rung` how many rungs of its out-of-memory ladder it
+    has taken."""
 
     done: bool
     reached: int | None
@@ -92,6 +93,7 @@ def compare(recorded: Plan, planned: Plan, standings: Mapping[str, Standing]) ->
         standings: of every recorded stage, by name.
     """
     now = Plan.from_json(planned.to_json())  # secrets hidden, and lists as they are read back
+    recorded = Plan.from_json(recorded.to_json())  # a secret may be known only since then
     found = {stage.name: tuple(_rewritten(stage, now, standings[stage.name])) for stage in recorded.stages}
     agreeing = _agreeing(recorded, standings, found)
     problems = [(name, text) for name, texts in found.items() for text in texts]
@@ -105,6 +107,11 @@ def compare(recorded: Plan, planned: Plan, standings: Mapping[str, Standing]) ->
         jump=_jump(recorded, plan, standings),
         agreeing=agreeing,
     )
+
+
+def no_edit(plan: Plan) -> Edit:
+    """Of a run that there is nothing of to compare with."""
+    return Edit(differences=(), problems=(), plan=plan, curves={}, jump=None, agreeing=0)
 
 
 def at_boundary(recorded: Plan, count: int) -> dict[str, Standing]:

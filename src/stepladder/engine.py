@@ -8,7 +8,7 @@ from stepladder import console, disk, fork, past, planted_links
 from stepladder.data.ready import make_ready
 from stepladder.errors import PlanError, Problem, RunError, StageFailed
 from stepladder.export import export_model
-from stepladder.facts import sealed_results
+from stepladder.facts import ended_well, sealed_results
 from stepladder.journal import Journal
 from stepladder.launch.stopping import StopRequest, stop_requests
 from stepladder.paths import RunDirectory
@@ -39,9 +39,11 @@ def run(
             if parent is not None:
                 fork.begin(parent, directory, plan)
             run_id, journal = run_identity(directory, plan), Journal(directory.journal)
-            plan = past.accepted(directory, run_id, plan, journal)
+            edit = past.accepted(directory, run_id, plan)
+            plan = edit.plan
             chosen = plan.chosen(only)
             _look_ahead(directory, run_id, plan, chosen)
+            past.record(edit, journal)
             past.write_down(directory, plan, curriculum)
             prepare(plan, directory, journal)
             _make_data_ready(directory, run_id, plan, chosen, journal)
@@ -55,8 +57,11 @@ def run(
 
 
 def _look_ahead(directory: RunDirectory, run_id: str, plan: Plan, chosen: tuple[PlannedStage, ...]) -> None:
-    """Nothing is launched where what is still to be trained would be written through a link, or cannot fit."""
+    """Nothing is launched or recorded where the next stage cannot be started, or where what is still to be trained
+    would be written through a link, or cannot fit."""
     todo = [stage for stage in chosen if not stage_state(directory, run_id, stage).done]
+    for stage in todo[:1]:  # the later ones start from what this one will have left
+        _require_startable(directory, run_id, plan, stage, stage_state(directory, run_id, stage))
     planted_links.refuse(directory, todo)
     disk.require_room(plan, todo)
     for text in disk.remarks(plan, todo):
@@ -86,15 +91,24 @@ def _stage(
     _require_idle(stage, state)
     _seal(stage, state, journal)
     if not state.done:
-        _require_start(run_id, stage, state)
-        _require_no_later(directory, run_id, plan, stage)
+        _require_startable(directory, run_id, plan, stage, state)
         planted_links.refuse(directory, [stage])
         disk.require_room(plan, [stage])
         train_to_end(directory, run_id, plan, stage, journal, request)
     export_model(stage, directory.worker, journal)
-    require_evidence(directory, stage, None if state.done else journal)
-    evaluate_stage(plan, directory, stage, journal)
+    known = state.done and ended_well(journal.read(), stage.name)
+    require_evidence(directory, stage, None if known else journal)
+    evaluate_stage(plan, directory, stage, journal, request)
     return not state.done
+
+
+def _require_startable(
+    directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage, state: StageState
+) -> None:
+    """Raises PlanError where a stage that is not done must not be trained now."""
+    _require_idle(stage, state)
+    _require_start(run_id, stage, state)
+    _require_no_later(directory, run_id, plan, stage)
 
 
 def _require_idle(stage: PlannedStage, state: StageState) -> None:

@@ -234,6 +234,14 @@ def steps_down(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]
     return [event for event in current_events(events, stage) if event["event"] == STEPPED_DOWN]
 
 
+def ended_well(events: list[dict[str, Any]], stage: str) -> bool:
+    """Whether the journal's last word of a stage is that its evidence held at its end, with no launch after it."""
+    words = [
+        event for event in current_events(events, stage) if event["event"] in ("stage_verified", "attempt_started")
+    ]
+    return bool(words) and words[-1]["event"] == "stage_verified" and words[-1].get("ok") is True
+
+
 def current_events(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
     """Events of a stage since it was last set aside."""
     return [event for event in _since_set_aside(events, stage) if event.get("stage") == stage]

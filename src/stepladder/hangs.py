@@ -8,8 +8,9 @@ from pathlib import Path
 
 import psutil
 
+from stepladder.paths import AttemptDirectory
 from stepladder.plan import HangPlan
-from stepladder_worker.contract import ContractError, Heartbeat, heartbeat_path, read
+from stepladder_worker.contract import TASK_VARIABLE, ContractError, Heartbeat, heartbeat_path, read
 
 #: A step may take this many times the longest one so far.
 LONGEST_TIMES = 20
@@ -34,6 +35,7 @@ class HangWatch:
         now = time.monotonic()
         self._limits, self._log, self._log_size = limits, log, -1
         self._paths = {rank: heartbeat_path(heartbeat, rank) for rank in range(ranks)}
+        self._task = AttemptDirectory(heartbeat.parent).task
         self._pulses = {rank: _Pulse(None, now) for rank in self._paths}
         self._looked = now
 
@@ -56,7 +58,7 @@ class HangWatch:
         """The ranks that wrote a heartbeat and live."""
         found = {}
         for rank, pulse in self._pulses.items():
-            process = None if pulse.beat is None else process_of(pulse.beat)
+            process = None if pulse.beat is None else process_of(pulse.beat, self._task)
             if process is not None:
                 found[rank] = process
         return found
@@ -92,14 +94,28 @@ class HangWatch:
         return f"no progress for {late[rank]:.0f} s (limit {limit:.0f} s): " + ", ".join(stopped or where)
 
 
-def process_of(beat: Heartbeat) -> psutil.Process | None:
-    """The living process that wrote a heartbeat; a process id is used again, so a younger process did not write it."""
+def process_of(beat: Heartbeat, task: Path) -> psutil.Process | None:
+    """The living process that wrote a heartbeat of the attempt that was given `task`.
+
+    A process id is used again: a younger process did not write it, nor did one that works on something else, which may
+    be older where the clock was set or the heartbeat is of another machine.
+    """
     try:
         process = psutil.Process(beat.pid)
         alive = process.create_time() <= beat.time and process.status() != psutil.STATUS_ZOMBIE
-        return process if alive else None
+        return process if alive and _may_work_on(process, task) else None
     except psutil.Error:
         return None
+
+
+def _may_work_on(process: psutil.Process, task: Path) -> bool:
+    """False where a process's environment names another task or none; one that cannot be read tells nothing."""
+    try:
+        environ = process.environ()
+    except (psutil.AccessDenied, OSError):
+        return True
+    # Empty: a process that gave itself a title has written it there.
+    return not environ or environ.get(TASK_VARIABLE) == str(task.resolve())
 
 
 def _newest(path: Path) -> Heartbeat | None:

@@ -246,6 +246,11 @@ _SWITCH = {"true": True, "yes": True, "t": True, "y": True, "1": True} | {
 }
 
 
+def is_on(value: Any) -> bool:
+    """Whether a switch is on, as transformers reads it; of what is no switch, whether it is anything at all."""
+    return _SWITCH.get(str(value).lower(), bool(value))
+
+
 def _switch(value: Any) -> bool:
     switch = _SWITCH.get(str(value).lower())
     if switch is None:

@@ -73,5 +73,4 @@ def _suggestion(stage: PlannedStage, cause: str) -> str | None:
     divisor = next((number for number in range(2, batch + 1) if batch % number == 0), None)
     if divisor is not None:
         return f"{{per_device_train_batch_size: {batch // divisor}, gradient_accumulation_steps: x{divisor}}}"
-    checkpointing = str(stage.args.get("gradient_checkpointing")).lower() == "true"
-    return None if checkpointing else "{gradient_checkpointing: true}"
+    return None if hf_args.is_on(stage.args.get("gradient_checkpointing")) else "{gradient_checkpointing: true}"

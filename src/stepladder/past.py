@@ -14,6 +14,7 @@ from typing import IO, Any
 
 from stepladder import console, edits, ladder, lineage, paths
 from stepladder.errors import PlanError, Problem
+from stepladder.facts import ended_well
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
@@ -91,30 +92,44 @@ def is_held(directory: RunDirectory) -> bool:
     return False
 
 
-def accepted(directory: RunDirectory, run_id: str, plan: Plan, journal: Journal) -> Plan:
-    """The plan that holds for a run whose curriculum may have been edited: shown, and in the journal before it counts.
+def accepted(directory: RunDirectory, run_id: str, plan: Plan) -> edits.Edit:
+    """How the curriculum was edited since its run was last run, and the plan that holds now; writes nothing.
 
     Raises PlanError when the edit would rewrite what was trained, or what was recorded of that cannot be read.
     """
     recorded = _recorded(directory, run_id, plan)
     if recorded is None:
-        return plan
+        return edits.no_edit(plan)
     edit = edits.compare(recorded, plan, standings(directory, run_id, recorded))
     if edit.problems:
         raise PlanError(edit.problems)
+    return edit
+
+
+def record(edit: edits.Edit, journal: Journal) -> None:
+    """Show an accepted edit, and write it into the journal: before the plan, and before anything is trained with it."""
     if edit.differences or edit.curves:
         curves = {name: {"before": _json(old), "now": _json(new)} for name, (old, new) in edit.curves.items()}
         journal.append("edited", differences=[asdict(item) for item in edit.differences], curves=curves)
         say(edit, "the curriculum was edited")
-    return edit.plan
 
 
 def standings(directory: RunDirectory, run_id: str, plan: Plan) -> dict[str, edits.Standing]:
-    """How far the stages of a run have come, by name."""
+    """How far the stages of a run have come, by name.
+
+    A finished stage stays one when its last checkpoint is damaged or away for a while: others were trained on what it
+    was, and it may come back.
+    """
     events = Journal(directory.journal).read()
     states = [(stage, stage_state(directory, run_id, stage)) for stage in plan.stages]
+    continued = max((stage.index for stage, state in states if state.latest is not None), default=0)
     return {
-        stage.name: edits.Standing(state.done, _reached(state), ladder.taken(events, stage)) for stage, state in states
+        stage.name: edits.Standing(
+            done=state.done or state.inherited is not None or stage.index < continued or ended_well(events, stage.name),
+            reached=_reached(state),
+            rung=ladder.taken(events, stage),
+        )
+        for stage, state in states
     }
 
 

@@ -39,7 +39,7 @@ class AttemptDirectory:
 
     @property
     def control(self) -> Path:
-        """A request to stop at a common step, written by the control side."""
+        """A request to stop with a checkpoint, written by the control side."""
         return self.root / "control.json"
 
 

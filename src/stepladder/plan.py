@@ -14,7 +14,7 @@ from stepladder_worker.schedule import Curve
 
 VERSION = 3
 
-#: What of a stage may repeat a secret of its environment; paths, which are needed as they are, do not.
+#: What of a stage may repeat a secret; paths, which are needed as they are, do not.
 _REPEATING = ("args", "in_force", "script_argv", "argv", "plain_argv", "evaluate", "rungs", "changes")
 
 
@@ -281,12 +281,13 @@ class Plan:
         return tuple(stage for stage in self.stages if only in (None, stage.name))
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values. Secrets in `env` are hidden, so a plan read back cannot launch with them."""
+        """The plan as JSON values. Known secrets are hidden, so a plan read back cannot launch with them."""
         data = asdict(self)
+        data |= {key: redaction.hide(data[key]) for key in ("prepare", "warnings")}
         for stage in data["stages"]:
-            secrets = redaction.among(stage["env"])
+            secrets = redaction.known(stage["env"])
             stage |= {key: redaction.hide(stage[key], secrets) for key in _REPEATING}
-            stage["env"] = hidden(stage["env"])
+            stage["env"] = hidden(redaction.hide(stage["env"], secrets))
         result: dict[str, Any] = json.loads(json.dumps({"version": VERSION, "kind": "plan", **data}))
         return result
 

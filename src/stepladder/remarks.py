@@ -72,7 +72,7 @@ def _shown(value: Any) -> str:
 
 
 def _of_stage(stage: PlannedStage) -> Iterator[str]:
-    if stage.in_force.get("fp16") or str(stage.args.get("fp16")).lower() == "true":
+    if hf_args.is_on(stage.args.get("fp16")):
         yield f"stage {stage.name}: a step that overflows in fp16 is left out, and the stage then stops; bf16 has none"
     curve = stage.curve
     if curve is not None and curve.warmup_steps >= curve.total_steps:

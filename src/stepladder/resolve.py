@@ -223,8 +223,8 @@ def _evaluate(
     chosen = evaluated_mixture(curriculum, spec)
     files = paths.RunDirectory(Path(curriculum.output_dir)).evaluation_data(index, stage.name)
     # Only of the built-in trainer it is known what the arguments mean.
-    train, depth = (args.get("data"), args.get("use_depth")) if script == BUILT_IN else (None, None)
-    options = {"train_data": train, "use_depth": depth is True, "limit": spec.limit, "batch_size": spec.batch_size}
+    train, depth = (args.get("data"), hf_args.is_on(args.get("use_depth"))) if script == BUILT_IN else (None, False)
+    options = {"train_data": train, "use_depth": depth, "limit": spec.limit, "batch_size": spec.batch_size}
     data = str(files.selection) if chosen else spec.data
     run = evaluation_command.words("{python}", "{model}", data, **options, predictions="{predictions}")
     return EvaluatePlan(spec.data, tuple(run), chosen)

@@ -33,6 +33,8 @@ def train_to_end(
         failure = train_stage(directory, run_id, plan, stage, journal, request)
         if failure is None:
             return
+        if request.made:
+            raise _last_words(failure.error, made)
         if failure.diagnosis.memory:
             if _stepped_down(directory, run_id, planned, stage.rung, journal, failure):
                 continue

@@ -14,19 +14,28 @@ from stepladder.errors import StepladderError
 from stepladder.journal import Journal
 from stepladder.json_line import MOST_BYTES, LastObject
 from stepladder.launch import tied
+from stepladder.launch.stopping import StopRequest
 from stepladder.log_tail import log_tail
 from stepladder.paths import RunDirectory
 from stepladder.plan import EvaluatePlan, Plan, PlannedStage
 from stepladder.tasks import end_checkpoint
+from stepladder_worker import redaction
 from stepladder_worker.contract import ContractError, read_json, write_json
 
 VERSION = 1
 
 
-def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, journal: Journal) -> None:
-    """Evaluate a finished stage once, as the curriculum says; a failure is said and recorded, and stops nothing."""
+def evaluate_stage(
+    plan: Plan, directory: RunDirectory, stage: PlannedStage, journal: Journal, request: StopRequest
+) -> None:
+    """Evaluate a finished stage once, as the curriculum says; a failure is said and recorded, and stops nothing.
+
+    Raises Interrupted (or Preempted) where a stop is asked for: the next run evaluates it.
+    """
     if stage.evaluate is None or evaluation(directory, stage) is not None:
         return
+    if request.made:
+        raise request.error(f"stopped before the evaluation of stage {stage.name}")
     argv = _argv(directory, stage, stage.evaluate)
     log = paths.stage_log(stage.output_dir, stage.name)
     seen = LastObject()
@@ -37,6 +46,8 @@ def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, jou
         trouble = _run(argv, log, seen)
     except StepladderError as error:
         trouble = error.message
+    if trouble is not None and request.made:
+        raise request.error(f"the evaluation of stage {stage.name} was stopped")
     if trouble is None and seen.value is None:
         trouble = "no line of its output is a JSON object"
     journal.append("evaluated", stage=stage.name, argv=argv, trouble=trouble, result=seen.value)
@@ -46,7 +57,8 @@ def evaluate_stage(plan: Plan, directory: RunDirectory, stage: PlannedStage, jou
     if seen.odd:
         places = ", ".join(seen.odd)
         console.warn(f"evaluation of stage {stage.name}: {places}: not finite, which JSON does not have; kept as null")
-    write_json(directory.evaluation(stage.index, stage.name), {"version": VERSION, "result": seen.value})
+    kept = redaction.hide({"version": VERSION, "result": seen.value})
+    write_json(directory.evaluation(stage.index, stage.name), kept)
 
 
 def evaluation(directory: RunDirectory, stage: PlannedStage) -> dict[str, Any] | None:

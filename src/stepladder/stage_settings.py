@@ -1,12 +1,17 @@
-"""The settings of a planned stage, flat and by name, and how two of them differ: for people, secrets hidden. Pure."""
+"""The settings of a planned stage, flat and by name, and how two of them differ: for people, secrets hidden.
+
+Nothing of the file system counts but where paths lead, so that one folder has one name however it is spelled.
+"""
 
 # Long lists of words are easier to read and to compare as text.
 # ruff: noqa: SIM905
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from stepladder.plan import PlannedStage
@@ -33,14 +38,7 @@ class _Field:
 
 def _fields(stage: PlannedStage) -> dict[str, _Field]:
     """What a person wrote of a stage, by name: `steps`, `args.seed`, `handover.rng`."""
-    flat: dict[str, Any] = {
-        "position": stage.index,
-        "start": stage.start_step,
-        "directory": stage.output_dir,
-        "steps": stage.steps,
-    }
-    if stage.index == 1:
-        flat["model"] = stage.model
+    flat: dict[str, Any] = {"position": stage.index, "start": stage.start_step, "steps": stage.steps}
     for name, value in asdict(stage).items():
         if name not in _DERIVED:
             flat.update(
@@ -51,11 +49,21 @@ def _fields(stage: PlannedStage) -> dict[str, _Field]:
     args = {name: value for name, value in stage.args.items() if stage.mixture is None or name != "data"}
     flat.update({f"args.{name}": value for name, value in args.items()})
     mixture, evaluate = stage.mixture, stage.evaluate
-    return {name: _Field(HIDDEN if is_secret(name) else value, value) for name, value in flat.items()} | {
+    fields = {name: _Field(HIDDEN if is_secret(name) else value, value) for name, value in flat.items()}
+    if stage.index == 1:
+        fields["model"] = _Field(stage.model, _place(stage.model))
+    return fields | {
+        "directory": _Field(stage.output_dir, os.path.realpath(stage.output_dir)),
+        "script": _Field(stage.script, _place(stage.script)),
         "data": _Field(mixture and mixture.name, mixture and mixture.key),
         "evaluate": _Field(evaluate and evaluate.what, evaluate and evaluate.run),
         "on_oom": _Field(rungs(ladder(stage)), ladder(stage)),
     }
+
+
+def _place(text: str) -> str:
+    """Where a path leads; what is none, as the name of a module or of a model on the hub, is as it is."""
+    return os.path.realpath(text) if Path(text).exists() else text
 
 
 def ladder(stage: PlannedStage) -> list[tuple[str, ...]]:

@@ -23,6 +23,7 @@ class Supervisor:
 
     Attributes:
         hung: what hung, when the training was ended for that.
+        cut_short: it was asked to stop and ended without having been given the time for a checkpoint.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Supervisor:
         self._started = time.monotonic()
         self._asked_at: float | None = None
         self.hung: str | None = None
+        self.cut_short = False
 
     def __call__(self) -> bool:
         """Whether the processes are to be ended at once."""
@@ -48,7 +50,8 @@ class Supervisor:
         limit = self._stage.time_limit
         if limit is not None and time.monotonic() - self._started > limit:
             self._request.preempt(f"the time limit of {limit:g} s")
-        return (self._request.made and self._stops()) or self._hangs()
+        self.cut_short = self.cut_short or (self._request.made and self._stops())
+        return self.cut_short or self._hangs()
 
     def _stops(self) -> bool:
         if self._asked_at is None:

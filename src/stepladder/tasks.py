@@ -83,7 +83,7 @@ class Attempt:
     @property
     def alive(self) -> bool:
         """Whether the process that wrote the heartbeat lives; one started by hand has no engine to ask."""
-        return self.heartbeat is not None and process_of(self.heartbeat) is not None
+        return self.heartbeat is not None and process_of(self.heartbeat, self.files.task) is not None
 
 
 @dataclass(frozen=True)

@@ -108,8 +108,11 @@ class Document:
                 if not found or not key.strip():
                     raise _RefusedError(f"found {assignment!r}, expected KEY=VALUE", "for example --set args.seed=7")
                 _, _, name = key.strip().rpartition(".")
-                if "env." in key or hf_args.is_secret(name):  # `eos_token` is none
-                    redaction.remember({name: text.strip("\"' ")})
+                value = text.strip("\"' ")
+                if "env." in key:
+                    redaction.remember({name: value})
+                if hf_args.is_secret(name):  # `eos_token` is none
+                    redaction.remember_values([value])
                 self._assign(key.strip(), text)
             except _RefusedError as refused:
                 problems.append(Problem(f"--set {key.strip()}", refused.text, refused.hint))

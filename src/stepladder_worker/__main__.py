@@ -104,7 +104,7 @@ def _status(stage: session.Session, failed: bool) -> str:
     """What the attempt came to. A script that fails after the stage's last checkpoint has still completed it."""
     if stage.finished:
         return "complete"
-    if stage.stopping:
+    if stage.stopping and stage.evidence.steps["last"] in stage.saved_steps:
         return "stopped"
     if failed or stage.evidence.steps["count"]:
         return "failed"

@@ -40,6 +40,9 @@ ENGINE_VARIABLE = "STEPLADDER_ENGINE"
 #: What a training process is doing.
 PHASES = ("starting", "training", "saving", "evaluating", "ending")
 
+#: What a process id can be: no system has larger ones, and none takes a larger number for one.
+_LARGEST_PID = 2**31 - 1
+
 #: Exit code of a worker that was asked to stop and left a checkpoint (EX_TEMPFAIL of sysexits.h).
 EXIT_STOPPED = 75
 
@@ -178,7 +181,8 @@ class Heartbeat:
         end_step: global step at which the stage ends.
         loss: last logged training loss, None before the first log.
         step_seconds: mean duration of the last steps in seconds, None before the second step.
-        longest_seconds: duration of the longest step of this process so far, None before the first.
+        longest_seconds: duration of the longest step of this process but its first, which may compile; None before
+            the second one is done.
         time: seconds since the epoch at which this was written: when the process last got on.
         phase: one of PHASES.
     """
@@ -200,6 +204,10 @@ class Heartbeat:
     def from_dict(cls, data: Mapping[str, Any]) -> Heartbeat:
         """Raises ContractError on another version, another kind, or missing, unknown or misshapen fields."""
         values = _checked(cls, data, "heartbeat")
+        if values["phase"] not in PHASES:
+            raise ContractError(f"heartbeat: phase is {values['phase']!r}, expected one of {', '.join(PHASES)}")
+        if not 0 < values["pid"] <= _LARGEST_PID:
+            raise ContractError(f"heartbeat: {values['pid']} is no process id")
         # A loss may be NaN; a time that is none would stop whoever reckons with it.
         if not all(math.isfinite(values[name] or 0) for name in ("time", "step_seconds", "longest_seconds")):
             raise ContractError("heartbeat: a time is not finite")

@@ -42,14 +42,17 @@ class Pulse:
         self._write()
 
     def step_done(self, step: int) -> bool:
-        """One optimizer step is done. Returns whether a heartbeat is due, which `beat` writes."""
+        """One optimizer step is done. Returns whether a heartbeat is due, which `beat` writes.
+
+        After the second one it always is: the limit of a step counts from then on.
+        """
         now = time.monotonic()
         self._steps += 1
         # The first step compiles and allocates: it tells nothing of the others.
         seen = self._longest if self._steps > 2 else None
         self._longest = max(seen or 0.0, now - self._since)
         self._since, self.step = now, step
-        return now - self._beaten_at >= BEAT_SECONDS
+        return self._steps == 2 or now - self._beaten_at >= BEAT_SECONDS
 
     def beat(self, loss: float | None) -> None:
         """Write a heartbeat of this phase, with the mean duration of the steps since the last one."""
@@ -68,6 +71,6 @@ class Pulse:
 
     def _write(self) -> None:
         self._beaten_at = time.monotonic()
-        seconds = self._mean, self._longest
+        seconds = self._mean, self._longest if self._steps > 1 else None
         beat = Heartbeat(os.getpid(), self._rank, self.step, self._end, self._loss, *seconds, time.time(), self.phase)
         write_json(self._path, beat.to_dict(), durable=False)

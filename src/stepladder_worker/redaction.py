@@ -28,20 +28,21 @@ def remember(env: Mapping[str, Any]) -> None:
     _remembered.update(_values(env))
 
 
-def known() -> list[str]:
-    """Values to hide, the longest first."""
-    return sorted({*_remembered, *_values(os.environ)}, key=lambda value: (-len(value), value))
+def remember_values(values: Iterable[str]) -> None:
+    """These values are hidden from now on, whatever the names they were given under."""
+    _remembered.update(value for value in values if len(value) >= SHORTEST)
+
+
+def known(env: Mapping[str, Any] | None = None) -> list[str]:
+    """Values to hide, those of this environment included, the longest first."""
+    found = {*_remembered, *_values(os.environ), *_values(env or {})}
+    return sorted(found, key=lambda value: (-len(value), value))
 
 
 def hide(value: Any, secrets: Iterable[str] | None = None) -> Any:
     """Text, or lists and mappings of it, with `***` for every secret; `secrets` instead of those that are known."""
     found = known() if secrets is None else list(secrets)
     return _hidden(value, found) if found else value
-
-
-def among(env: Mapping[str, str]) -> list[str]:
-    """Values to hide of an environment, the longest first."""
-    return sorted(_values(env), key=lambda value: (-len(value), value))
 
 
 def _values(env: Mapping[str, Any]) -> set[str]:

@@ -52,6 +52,26 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def heed_parent_only() -> None:
+    """In a worker of a data loader: what a scheduler sends to every process of the job is for the ranks to follow.
+
+    A rank whose data worker ends loses the step that it wants to save. torch ends a worker that does not end by
+    itself with SIGTERM too, and then waits for it: one from the parent is followed as ever.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if not hasattr(signal, "sigwaitinfo"):  # macOS does not tell who sent a signal
+        return
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    parent = os.getppid()
+
+    def obey() -> None:
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=obey, name="stepladder-signals", daemon=True).start()
+
+
 def _request(number: int, frame: FrameType | None) -> None:
     global _requested
     _requested = True

@@ -182,8 +182,9 @@ def _stopped(place: _Place, random: Random) -> Case:
 
 
 def _from_outside(place: _Place, random: Random, target: str, number: str, sign: str) -> Case:
-    """Steps are made slow, so that the training is still there."""
-    slow = f"slow:seconds=0.25,rank=any,attempt=any,stage={place.stage}"
+    """Steps are made slow, so that the training is still there, also when two ranks have agreed on a stop."""
+    seconds = 0.25 if place.processes == 1 else 0.7
+    slow = f"slow:seconds={seconds},rank=any,attempt=any,stage={place.stage}"
     outside = Outside(target, number, sign, random.uniform(0, {"start": 3.0, "step": 0.5, "end": 1.0}[sign]))
     return place.case(place.steps[-1] if sign == "end" else place.steps[0], slow, outside=outside)
 

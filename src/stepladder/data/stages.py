@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stepladder import hf_args
 from stepladder.data.mixture import Mixture, Place, Source, source
 from stepladder.errors import InputError, PlanError, Problem
 from stepladder.parse import Loaded, load
@@ -63,7 +64,8 @@ class StageData:
             return FILES
         args = self.stage.args
         return Look(
-            reader="messages" if args.get("assistant_only_loss") else "answer", depth=bool(args.get("use_depth"))
+            reader="messages" if hf_args.is_on(args.get("assistant_only_loss")) else "answer",
+            depth=hf_args.is_on(args.get("use_depth")),
         )
 
 

@@ -137,7 +137,8 @@ def _chosen(evidence: Evidence, facts: ExitFacts, error: Finding | None) -> Find
         return None
     chosen = candidates[0]
     for confirmation in evidence.confirmations:
-        if chosen.signature.name in confirmation.signature.replaces:
+        name, stronger = chosen.signature.name, confirmation.signature
+        if name in stronger.replaces or evidence.shows(stronger.replaces_beside.get(name, ())):
             chosen = confirmation
     return chosen
 
@@ -153,6 +154,7 @@ def _told(chosen: Finding, evidence: Evidence, facts: ExitFacts) -> Diagnosis:
         if found.signature.name != signature.name
     ]
     confirmed += [facts.hung] if facts.hung and signature is not _HANG else []
+    told = signature.memory_if_told and any(found.signature.memory for found in evidence.confirmations)
     followed = [found.place for found in (*others, *evidence.cascades) if found is not chosen]
     followed = sorted((at for at in followed if at.line is not None), key=lambda at: at.line or 0)
     return Diagnosis(
@@ -160,7 +162,7 @@ def _told(chosen: Finding, evidence: Evidence, facts: ExitFacts) -> Diagnosis:
         signature.sentence(chosen.groups) + rank,
         signature.advice(chosen.groups) or None,
         signature.retry,
-        signature.memory,
+        signature.memory or told,
         place if place.text else None,
         tuple(followed[:_FOLLOWED]),
         len(others) + evidence.cascade_count - (signature.kind == "cascade"),

@@ -56,6 +56,11 @@ class Evidence:
         """Whether anything was found."""
         return bool(self.roots or self.symptoms or self.confirmations or self.cascades)
 
+    def shows(self, names: tuple[str, ...]) -> bool:
+        """Whether one of these causes was found."""
+        found = (*self.roots, *self.symptoms, *self.confirmations, *self.cascades)
+        return any(finding.signature.name in names for finding in found)
+
     def add(self, finding: Finding) -> None:
         kind = finding.signature.kind
         of_kind = {

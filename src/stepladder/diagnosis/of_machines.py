@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepladder.diagnosis.signature import Signature
 
 #: What is seen of a process that was killed: it can say nothing itself.
-_SEEN_OF_A_KILL = ("exception", "data_worker_ended", "nccl_timeout", "gloo_timeout", "rendezvous_timeout")
+_SEEN_OF_A_KILL = ("data_worker_ended", "nccl_timeout", "gloo_timeout", "rendezvous_timeout")
 
 MEMORY = (
     Signature(
@@ -43,11 +43,11 @@ MEMORY = (
     Signature(
         "data_worker_killed",
         "root",
-        "a data worker was killed from outside, as the kernel does when memory runs out",
-        "use fewer data workers or a smaller prefetch, or give the job more memory",
+        "a data worker was killed from outside (SIGKILL)",
+        "where memory ran out (`dmesg` tells), use fewer data workers or a smaller prefetch, or give the job more",
         (r"DataLoader worker \(pid \d+\) is killed by signal: Killed",),
         retry=True,
-        memory=True,
+        memory_if_told=True,
     ),
     Signature(
         "data_worker_fault",
@@ -90,7 +90,13 @@ MEMORY = (
         ),
         retry=True,
         memory=True,
-        replaces=(*_SEEN_OF_A_KILL, "process_killed", "hang"),
+        replaces=(*_SEEN_OF_A_KILL, "process_killed"),
+        # The count is of the whole control group, so the killed process may have been anybody's.
+        replaces_beside={
+            "exception": ("process_killed", "data_worker_ended", "pool_broken"),
+            # An error takes connections away as well; a hang does not.
+            "hang": ("process_killed", "data_worker_ended", "pool_broken", "connection_lost"),
+        },
     ),
 )
 
@@ -248,7 +254,7 @@ SIGNALS = (
         "often the kernel does that when memory runs out (`dmesg` tells); else a person or the scheduler did",
         (r"exitcode\s*: -9\b|Signal 9 \(SIGKILL\)|terminated with signal SIGKILL|^Killed$",),
         retry=True,
-        replaces=_SEEN_OF_A_KILL,
+        replaces=(*_SEEN_OF_A_KILL, "exception"),
     ),
     Signature(
         "process_aborted",

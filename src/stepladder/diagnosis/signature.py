@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -25,7 +25,9 @@ class Signature:
         patterns: regular expressions; one of them is found in a line. Groups that the sentences use are in all of them.
         retry: the same attempt may well succeed when it is made again.
         memory: it succeeds with less memory: a smaller batch, fewer tiles, fewer data workers.
+        memory_if_told: the same, but only where a confirmation tells that memory ran out.
         replaces: names of causes that a confirmation stands in for, because it says why they came about.
+        replaces_beside: the same of causes that may have come about otherwise, each with what has to be seen beside it.
     """
 
     name: str
@@ -35,7 +37,9 @@ class Signature:
     patterns: tuple[str, ...]
     retry: bool = False
     memory: bool = False
+    memory_if_told: bool = False
     replaces: tuple[str, ...] = ()
+    replaces_beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     @cached_property
     def _expressions(self) -> list[re.Pattern[str]]:

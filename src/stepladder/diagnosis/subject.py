@@ -85,7 +85,13 @@ def _facts(run: RunDirectory, stage: PlannedStage, attempt: Attempt) -> ExitFact
     why = str(ended.get("why", ""))
     return ExitFacts(
         exit_code=ended.get("exit_code"),
-        memory_kills=int(ended.get("cause") == "memory_kill"),
+        memory_kills=int(_told_of_memory(ended)),
         hung=why.removeprefix("it hung: ") if ended.get("cause") == "hang" else None,
         error=attempt.error,
     )
+
+
+def _told_of_memory(ended: dict[str, Any]) -> bool:
+    """Whether the kernel's count decided, which was known only when the attempt ended."""
+    counted = ended.get("cause") == "data_worker_killed" and bool(ended.get("memory"))
+    return counted or ended.get("cause") == "memory_kill"

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
@@ -27,7 +28,7 @@ def memory_kills() -> int:
 def _counters() -> list[Path]:
     """Where the count may stand, the likeliest first. Inside a container its own group is mounted as the root."""
     try:
-        lines = Path("/proc/self/cgroup").read_text("utf-8").splitlines()
+        lines = _OWN.read_text("utf-8").splitlines()
     except OSError:
         return []
     own = {controllers: path.lstrip("/") for _, controllers, path in (line.split(":", 2) for line in lines)}

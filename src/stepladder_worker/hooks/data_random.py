@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from stepladder_worker import fingerprint, unpickling
+from stepladder_worker import fingerprint, signals, unpickling
 
 #: Batches after the first of a pass at which a sampler that draws random numbers while it trains is noticed.
 WATCHED = 8
@@ -97,6 +97,7 @@ def watch(loader: Any) -> WatchedFetch:
 
 
 def _begin_worker(watched: WatchedFetch, begin: Callable[[int], None] | None, worker: int) -> None:
+    signals.heed_parent_only()
     if begin is not None:
         begin(worker)
     watched.before = capture()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
+from stepladder import hf_args
 from stepladder.data.records import Store
 from stepladder.data.selection import Selection
 from stepladder.plan import PlannedStage
@@ -125,14 +126,14 @@ def gather(made: Sequence[tuple[PlannedStage, Selection]], evaluated: Sequence[E
         held_out = _union([item.rows for item in evaluated if item.store.path == path])
         stages = trained.get(path, [])
         reader = _reader(stages, len(held_out) > 0)
-        depth = any(stage.args.get("use_depth") for stage in stages)
+        depth = any(hf_args.is_on(stage.args.get("use_depth")) for stage in stages)
         found.append(Corpus(name, store, tuple(uses.get(path, ())), held_out, reader, depth))
     return found
 
 
 def _reader(stages: Sequence[PlannedStage], evaluated: bool) -> str | None:
     """How the records are read, by the stages of the built-in trainer; see `sample.Rules`."""
-    if any(stage.args.get("assistant_only_loss") for stage in stages):
+    if any(hf_args.is_on(stage.args.get("assistant_only_loss")) for stage in stages):
         return "messages"
     return "answer" if stages or evaluated else None
 
