@@ -15,11 +15,13 @@ import pytest
 from diagnosis_table import table
 from provoking import CANNOT, FAILURES, SLOW
 from recorded_logs import RECORDED
+from stepladder import log_file
 from stepladder.diagnosis.diagnose import Diagnosis, ExitFacts, diagnose, of_attempt
 from stepladder.diagnosis.evidence import Place
 from stepladder.diagnosis.needles import needles
 from stepladder.diagnosis.subject import _told_of_memory, answer
 from stepladder.diagnosis.table import TABLE
+from stepladder.log_tail import log_tail
 from support import ENVIRONMENT, ROOT, stepladder, tiny_curriculum
 
 #: Failure of provoking.py -> the cause that its log must be given.
@@ -387,6 +389,16 @@ def test_200_megabytes_are_read_in_seconds_and_little_memory(tmp_path: Path) -> 
     assert (name, int(line)) == ("device_memory", times * 300 + 1)
     assert float(seconds) < 10
     assert int(megabytes) < 100
+
+
+def test_the_tail_of_a_log_is_of_its_last_attempt(tmp_path: Path) -> None:
+    log = tmp_path / "stage_one_full.log"
+    for attempt in (1, 2):
+        log_file.begin(log, "one", attempt)
+        with log.open("a") as file:
+            file.write(f"error of attempt {attempt}\n")
+    heading, error = log_tail(log)
+    assert (heading.startswith("=== stepladder: stage one, attempt 2"), error) == (True, "error of attempt 2")
 
 
 def test_the_page_lists_the_signatures_as_they_are() -> None:

@@ -92,7 +92,7 @@ FLOORS = [
     ["data.mixture", "data.true_paths", "data.printable"],
     [
         *("spec", "yaml_source", "paths", "evaluation_command", "json_line", "hf_args", "hf_names", "rungs"),
-        *("objectives", "console", "safetensors_header", "shared_files", "yaml_secrets", "log_file"),
+        *("objectives", "console", "safetensors_header", "shared_files", "curriculum_copy", "log_file"),
     ],
     ["errors"],
 ]

@@ -139,6 +139,7 @@ def test_a_fork_outlives_the_run_it_came_from(copy: Path) -> None:
     assert "from run base" in verified.stdout
     assert "its 15 checks held there" in verified.stdout
     assert "nothing to run" in run(copy, "base.yaml", "--fork", "changed")
+    assert "nothing to run" in run(copy, "runs/changed/curriculum.yaml")  # the copy that it keeps is of itself
     # Its own curriculum goes on with it as well.
     assert "nothing to run" in run(copy, curriculum(copy, EDITED, "changed"))
 

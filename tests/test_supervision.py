@@ -103,8 +103,11 @@ def test_preemption_leaves_a_checkpoint_and_the_same_command_continues(
     assert number.name in errors
     assert errors.count("hint:") == 1
     no_process_left(tmp_path)
-    assert events(tmp_path, "attempt_ended")[-1]["status"] == "stopped"
-    assert events(tmp_path, "attempt_ended")[-1]["steps_lost"] == 0
+    ended = events(tmp_path, "attempt_ended")[-1]
+    assert (ended["status"], ended["stopped"], ended["steps_lost"]) == ("stopped", True, 0)
+    (tmp_path / "runs/chain/attempts/2-two/1/result.json").rename(tmp_path / "result.json")  # the journal tells as well
+    assert "it was stopped as asked" in stepladder("diagnose", "runs/chain", cwd=tmp_path).stdout
+    (tmp_path / "result.json").rename(tmp_path / "runs/chain/attempts/2-two/1/result.json")
     finish(tmp_path, path)
     assert weights(tmp_path) == undisturbed(engine)
 
@@ -118,7 +121,7 @@ def test_a_stop_that_fails_is_a_failure(tmp_path: Path) -> None:
     assert running.returncode == 3, errors
     assert "stage two failed: " in errors
     (ended,) = [event for event in events(tmp_path, "attempt_ended") if event["stage"] == "two"]
-    assert (ended["status"], ended["cause"]) == ("failed", "disk_full")
+    assert (ended["status"], ended["cause"], ended["stopped"]) == ("failed", "disk_full", False)
     assert ended["steps_lost"] >= 2
 
 

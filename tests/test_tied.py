@@ -1,4 +1,4 @@
-"""Commands beside the training (`prepare`, `evaluate`): they end with the process that started them, children and all."""
+"""Commands beside the training (`prepare`, `evaluate`) end with whatever started them, children and all."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ from support import ENVIRONMENT
 
 #: Leaves a child in a session of its own, names both processes in a file, and waits.
 PROGRAM = """
-import os, subprocess, sys, time
+import os, signal, subprocess, sys, time
+for number in (signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(number, signal.SIG_DFL)  # `nohup pytest` leaves the first one ignored
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 with open("pids.new", "w") as file:
     file.write(f"{os.getpid()} {child.pid}")

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from stepladder import edits, logs, planted_links
+from stepladder.curriculum_copy import hidden_secrets
 from stepladder.errors import CurriculumError, PlanError
 from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
@@ -28,7 +29,6 @@ from stepladder.plan import EvaluatePlan, Plan
 from stepladder.resolve import make_plan
 from stepladder.stage_evaluation import evaluate_stage, evaluation
 from stepladder.status import plan_of
-from stepladder.yaml_secrets import hidden_secrets
 from stepladder_worker import manifest, proven, redaction, session
 from stepladder_worker.contract import StageTask, read, write_json
 from support import ENVIRONMENT, ROOT, STEPLADDER, stepladder, tiny_curriculum

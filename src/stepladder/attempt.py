@@ -71,7 +71,7 @@ def train_stage(
             )
         return None
     if _was_stopped(attempt, request, supervisor):
-        _record(journal, stage, state, outcome)
+        _record(journal, stage, state, outcome, stopped=True)
         raise _stopped(stage, state, request)
     code = outcome.exit_code
     found = of_attempt(log, number, code, attempt.error, memory_kills() - kills, supervisor.hung)
@@ -95,7 +95,12 @@ def _stopped(stage: PlannedStage, state: StageState, request: StopRequest) -> In
 
 
 def _record(
-    journal: Journal, stage: PlannedStage, state: StageState, outcome: Outcome, found: Diagnosis | None = None
+    journal: Journal,
+    stage: PlannedStage,
+    state: StageState,
+    outcome: Outcome,
+    found: Diagnosis | None = None,
+    stopped: bool = False,
 ) -> None:
     """The attempt's end: how, why, and what it cost in seconds and in steps that have to be trained again."""
     attempt = state.attempts[-1]
@@ -110,6 +115,7 @@ def _record(
         attempt=attempt.number,
         status=attempt.result.status if attempt.result else "no evidence",
         exit_code=outcome.exit_code,
+        stopped=stopped,
         seconds=round(outcome.seconds, 1),
         steps_lost=_steps_lost(stage, state),
         **cause,

@@ -44,7 +44,7 @@ def run(
             chosen = plan.chosen(only)
             _look_ahead(directory, run_id, plan, chosen)
             past.record(edit, journal)
-            past.write_down(directory, plan, curriculum)
+            past.write_down(directory, plan, curriculum, forked=parent is not None)
             prepare(plan, directory, journal)
             _make_data_ready(directory, run_id, plan, chosen, journal)
             trained = [_stage(directory, run_id, plan, stage, journal, request) for stage in chosen]

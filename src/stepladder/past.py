@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stepladder import console, edits, ladder, lineage, paths
+from stepladder.curriculum_copy import hidden_secrets, with_values
 from stepladder.errors import PlanError, Problem
 from stepladder.facts import ended_well
 from stepladder.journal import Journal
@@ -20,7 +21,6 @@ from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.plan import Plan, PlannedStage
 from stepladder.tasks import StageState, stage_state
-from stepladder.yaml_secrets import hidden_secrets
 from stepladder_worker import own_files
 from stepladder_worker.contract import ContractError, read_sealed, write_sealed
 from stepladder_worker.schedule import Curve
@@ -29,12 +29,15 @@ from stepladder_worker.schedule import Curve
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 5, 0.1
 
 
-def write_down(directory: RunDirectory, plan: Plan, curriculum: Path) -> None:
-    """Keep the plan and the curriculum, and pack the worker."""
+def write_down(directory: RunDirectory, plan: Plan, curriculum: Path, forked: bool = False) -> None:
+    """Keep the plan and the curriculum, of a fork under its own name, and pack the worker."""
     write_sealed(directory.plan, plan.to_json())
+    kept = hidden_secrets(curriculum.read_text("utf-8"), str(curriculum))
+    if forked:
+        kept = with_values(kept, {"name": plan.name, "output_dir": plan.output_dir})
     temporary = own_files.beside(directory.curriculum)
     with own_files.fresh(temporary) as file:
-        file.write(hidden_secrets(curriculum.read_text("utf-8"), str(curriculum)).encode())
+        file.write(kept.encode())
     temporary.replace(directory.curriculum)
     pack_worker(directory.worker)
 

@@ -67,21 +67,27 @@ def _of_stage(run: RunDirectory, stage: PlannedStage, state: StageState) -> Answ
         return Answer(f"stage {stage.name}", nothing="it has not been started")
     last = state.attempts[-1]
     subject = f"stage {stage.name}, attempt {last.number}"
-    if last.result is not None and last.result.status == "stopped":
-        return Answer(subject, nothing="it was stopped as asked, with a checkpoint; the same command continues")
+    ended = _end_of(run, stage, last)
+    if ended.get("stopped") or (last.result is not None and last.result.status == "stopped"):
+        return Answer(subject, nothing="it was stopped as asked; the same command continues")
     log = paths.stage_log(stage.output_dir, stage.name)
     asked = Answer(subject, log, last.number)
-    found = _of_log(asked, _facts(run, stage, last)) if log.is_file() else asked
+    found = _of_log(asked, _facts(ended, last)) if log.is_file() else asked
     failed = not state.done and not last.alive
     return replace(found, diagnosis=UNKNOWN) if found.diagnosis is None and failed else found
 
 
-def _facts(run: RunDirectory, stage: PlannedStage, attempt: Attempt) -> ExitFacts:
-    """How an attempt ended, as far as its records and the journal tell: an engine that was killed wrote nothing."""
+def _end_of(run: RunDirectory, stage: PlannedStage, attempt: Attempt) -> dict[str, Any]:
+    """What the journal says of an attempt's end: nothing where the engine was killed."""
     ended: dict[str, Any] = {}
     for event in current_events(Journal(run.journal).read(), stage.name):
         if event["event"] == "attempt_ended" and event.get("attempt") == attempt.number:
             ended = event
+    return ended
+
+
+def _facts(ended: dict[str, Any], attempt: Attempt) -> ExitFacts:
+    """How an attempt ended, as far as the journal and its records tell."""
     why = str(ended.get("why", ""))
     return ExitFacts(
         exit_code=ended.get("exit_code"),

@@ -1,8 +1,9 @@
-"""A curriculum's text without its secrets, for the copy that a run keeps."""
+"""The text of a curriculum for the copy that a run keeps: without secrets, and of a fork under its own name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -11,6 +12,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode
 from stepladder.errors import CurriculumError, Problem
 from stepladder_worker import redaction
 
+_ENDLESS = 1 << 20  # no line is wrapped
 _HIDDEN = f'"{redaction.HIDDEN}"'
 
 
@@ -30,6 +32,16 @@ def hidden_secrets(text: str, name: str) -> str:
         text = f"{text[:start]}{_HIDDEN}{line_end}{text[end:]}"
     hidden: str = redaction.hide(text)
     return hidden
+
+
+def with_values(text: str, values: Mapping[str, str]) -> str:
+    """The text of a curriculum with other values of keys at its top; comments stay."""
+    yaml, copy = YAML(), io.StringIO()
+    yaml.preserve_quotes, yaml.width = True, _ENDLESS
+    content = yaml.load(text)
+    content.update(values)
+    yaml.dump(content, copy)
+    return copy.getvalue()
 
 
 def _places(node: Node | None, within: bool) -> Iterator[tuple[int, int]]:
