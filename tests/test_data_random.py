@@ -56,7 +56,7 @@ def plain(folder: Path, boundary: int, **args: Any) -> tuple[bytes, bytes]:
         pytest.param(MID_EPOCH, UNSEEDED, marks=pytest.mark.full),
         pytest.param(MID_EPOCH, {"random": "generator"}, marks=pytest.mark.full),
         pytest.param(EPOCH_END, {"random": "generator"}, marks=pytest.mark.full),
-        (EPOCH_END, PERSISTENT),
+        pytest.param(EPOCH_END, PERSISTENT, marks=pytest.mark.full),
     ],
     ids=[
         "augmented samples grouped by length",

@@ -33,7 +33,7 @@ def test_the_number_of_processes_may_change_under_zero(tmp_path: Path) -> None:
     assert set(facts["end"]["counters"].values()) == {6.0}
 
 
-@pytest.mark.parametrize("engine", [pytest.param("ddp", marks=pytest.mark.full), "fsdp-sharded"])
+@pytest.mark.parametrize("engine", [pytest.param(name, marks=pytest.mark.full) for name in ("ddp", "fsdp-sharded")])
 def test_the_number_of_processes_may_change(tmp_path: Path, engine: str) -> None:
     stages = [{"name": f"on{n}", "steps": 2, "launcher": {"nproc_per_node": n}} for n in (1, 2)]
     run(tmp_path, curriculum(tmp_path, engine, stages=stages, handover={"data": "fresh"}))

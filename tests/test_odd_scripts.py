@@ -28,11 +28,11 @@ def chain(folder: Path, odd: str, stages: list[dict[str, Any]], **args: Any) -> 
 @pytest.mark.parametrize(
     ("odd", "stages", "args"),
     [
-        ("count_in_group", IN_MID_EPOCH, {"weight_decay": 0.0}),
+        pytest.param("count_in_group", IN_MID_EPOCH, {"weight_decay": 0.0}, marks=pytest.mark.full),
         pytest.param("none", AT_EPOCH_END, EPOCHS, marks=pytest.mark.full),
         ("none", IN_MID_EPOCH, EPOCHS),
-        ("none", IN_MID_EPOCH, BEST),
-        ("frozen", IN_MID_EPOCH, {}),
+        pytest.param("none", IN_MID_EPOCH, BEST, marks=pytest.mark.full),
+        pytest.param("frozen", IN_MID_EPOCH, {}, marks=pytest.mark.full),
     ],
     ids=[
         "counter in the group",

@@ -82,6 +82,7 @@ def with_stepladder(document: dict[str, Any], word: str) -> set[str]:
     return {name for name, row in document["rows"].items() if row["with_stepladder"]["word"] == word}
 
 
+@pytest.mark.full
 def test_a_script_that_resumes_by_itself(tmp_path: Path, scratch: Path, curriculum: Callable[..., Path]) -> None:
     document, said = answers(curriculum("tiny_train.py"), tmp_path, 0)
     assert by_itself(document, "no") == {

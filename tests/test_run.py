@@ -41,9 +41,9 @@ def weights(folder: Path) -> bytes:
     ("kind", "step", "words"),
     [
         ("raise", 8, "RuntimeError: planted trouble"),
-        ("exit0", 0, "ended with exit code 0 without training"),
+        pytest.param("exit0", 0, "ended with exit code 0 without training", marks=pytest.mark.full),
         ("short", 7, "stopped short: global step 7, planned 10"),
-        ("nan", 0, "the loss is not finite at step 8"),
+        pytest.param("nan", 0, "the loss is not finite at step 8", marks=pytest.mark.full),
     ],
 )
 def test_a_failing_stage_is_named_and_costs_nothing_else(
@@ -68,6 +68,7 @@ def test_a_failing_stage_is_named_and_costs_nothing_else(
     assert weights(tmp_path) == undisturbed
 
 
+@pytest.mark.full
 def test_a_rank_that_is_killed_continues_at_the_next_step(tmp_path: Path, undisturbed: bytes) -> None:
     failed = stepladder("run", troubled(tmp_path, "kill", 9), cwd=tmp_path)
     assert failed.returncode == 3, failed.stderr
@@ -116,20 +117,6 @@ def test_ctrl_c_leaves_a_checkpoint_no_process_and_a_run_that_continues(tmp_path
     assert again.returncode == 0, again.stderr
     assert f"stage bad: steps 3000 -> {bad['step'] + 2}" in again.stderr
     assert f"the learning rate of step {bad['step'] + 1} was planned as" in again.stderr
-
-
-def test_an_engine_that_is_killed_leaves_no_process(tmp_path: Path, undisturbed: bytes) -> None:
-    engine = start(tmp_path, "run", troubled(tmp_path, "hang", 9))
-    wait_for(tmp_path / "runs/troubled/2-bad/checkpoint-8/stepladder.json")
-    engine.kill()
-    engine.communicate(timeout=30)
-    deadline = time.monotonic() + 20
-    while processes_of(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert processes_of(tmp_path) == []
-    done = stepladder("run", troubled(tmp_path, "none"), cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert weights(tmp_path) == undisturbed
 
 
 def test_a_second_engine_is_refused(tmp_path: Path) -> None:

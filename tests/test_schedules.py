@@ -79,6 +79,7 @@ PLATEAU: dict[str, Any] = {
 }
 
 
+@pytest.mark.full
 def test_a_plateau_scheduler_goes_on_where_it_was(tmp_path: Path) -> None:
     """`schedule: script`: a rate that follows a metric has no curve; what it has come to is handed over."""
     stages = [{"name": "one", "steps": 4}, {"name": "two", "steps": 4}]

@@ -85,7 +85,7 @@ def launcher_of(engine: subprocess.Popen[str]) -> psutil.Process:
     [
         ("ddp", signal.SIGTERM, True),
         pytest.param("ddp", signal.SIGUSR1, True, marks=pytest.mark.full),
-        ("single", signal.SIGUSR1, True),
+        pytest.param("single", signal.SIGUSR1, True, marks=pytest.mark.full),
         pytest.param("single", signal.SIGTERM, False, marks=pytest.mark.full),
     ],
 )

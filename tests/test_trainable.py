@@ -124,6 +124,7 @@ def test_all_trainable_is_the_plain_run(healthy_chain: Path, tmp_path: Path) -> 
     assert evidence(tmp_path, "3-three")["trainable"]["patterns"] is None
 
 
+@pytest.mark.full
 def test_swapped_layers_of_equal_shapes_are_not_confused(tmp_path: Path) -> None:
     done = run(tmp_path, SWAPPED)
     assert done.returncode == 0, done.stderr
