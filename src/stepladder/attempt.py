@@ -104,11 +104,9 @@ def _record(
 ) -> None:
     """The attempt's end: how, why, and what it cost in seconds and in steps that have to be trained again."""
     attempt = state.attempts[-1]
-    cause = (
-        {}
-        if found is None
-        else {"cause": found.cause, "why": found.sentence, "retry": found.retry, "memory": found.memory}
-    )
+    cause: dict[str, str | bool] = {}
+    if found is not None:
+        cause = {"cause": found.cause, "why": found.sentence, "retry": found.retry, "memory": found.memory}
     journal.append(
         "attempt_ended",
         stage=stage.name,

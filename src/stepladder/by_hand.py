@@ -24,19 +24,20 @@ def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> tuple[PlannedStag
     directory = RunDirectory(Path(plan.output_dir))
     with past.locked(directory):
         planted_links.refuse(directory, [stage])
-        run_id = run_identity(directory, plan)
-        _require_own(stage, stage_state(directory, run_id, stage))
+        run_id, journal = run_identity(directory, plan), Journal(directory.journal)
+        state = stage_state(directory, run_id, stage)
+        _require_own(stage, state)
         edit = past.accepted(directory, run_id, plan)
         plan = edit.plan
         stage = plan.chosen(stage.name)[0]
-        past.record(edit, Journal(directory.journal))
+        past.record(edit, journal)
         past.write_down(directory, plan, curriculum)
-        make_ready(plan, stage, stage_state(directory, run_id, stage).latest is not None, None)
-        stage = ladder.where_it_stands(Journal(directory.journal).read(), stage)
+        make_ready(plan, stage, state.latest is not None, None)
+        stage = ladder.where_it_stands(journal.read(), stage)
         files = write_task(directory, run_id, stage)
-        if not stage_state(directory, run_id, stage).done:
+        if not state.done:
             shared_files.release(Path(stage.output_dir))
-        Journal(directory.journal).append("attempt_given", stage=stage.name, attempt=int(files.root.name))
+        journal.append("attempt_given", stage=stage.name, attempt=int(files.root.name))
     Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
     return stage, _environment(stage, files.task.resolve())
 

@@ -37,8 +37,8 @@ def main(parent: int, report: int, argv: list[str]) -> int:
 
     ignored = [number for number in _FOR_THE_COMMAND if signal.signal(number, signal.SIG_IGN) == signal.SIG_IGN]
     signal.signal(signal.SIGTERM, ended)
-    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    adopt_orphans()
+    end_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         return 1
     os.set_inheritable(report, False)
@@ -57,11 +57,21 @@ def main(parent: int, report: int, argv: list[str]) -> int:
     return code
 
 
+def adopt_orphans() -> None:
+    """Processes below this one whose parent ends become its children, so that they can be found and ended."""
+    _LIBC.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def end_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Be sent this signal when the process that started this one ends, however it ends."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, number)
+
+
 def _as_usual(ignored: list[signal.Signals]) -> None:
     """In the command, before it begins: signals as they were, and an end together with this process."""
     for number in (signal.SIGTERM, *_FOR_THE_COMMAND):
         signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
 
 
 def _leave_nothing() -> None:

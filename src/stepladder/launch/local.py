@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -16,11 +15,9 @@ from pathlib import Path
 import psutil
 
 from stepladder import log_file
-from stepladder.launch import tied
+from stepladder.launch import guard
 from stepladder.launch.stopping import PREEMPTING
 from stepladder_worker.contract import ENGINE_VARIABLE, TASK_VARIABLE
-
-_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 #: Seconds between two looks at the processes.
 POLL_SECONDS = 0.2
@@ -43,7 +40,8 @@ def launch(argv: list[str], env: Mapping[str, str], task_file: Path, log: Path, 
     stderr, as it happens), so a console that stops reading cannot block the training. `look` is called a few times a
     second and returns whether the processes are to be ended at once.
     """
-    _become_subreaper()
+    if sys.platform == "linux":
+        guard.adopt_orphans()
     before = {child.pid for child in psutil.Process().children(recursive=True)}
     started = time.monotonic()
     with log_file.opened(log) as output:
@@ -90,12 +88,6 @@ def _is_ours(process: psutil.Process, task_file: Path, before: set[int]) -> bool
         return False
 
 
-def _become_subreaper() -> None:
-    """On Linux, processes whose launcher died become our children, so that they can be found and ended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
 def _tie_to_engine() -> None:
     """In the child, before exec: end with the engine, also when that is killed. The ranks end with the launcher.
 
@@ -103,7 +95,7 @@ def _tie_to_engine() -> None:
     have saved. They take such signals themselves.
     """
     if sys.platform == "linux":
-        tied.end_with_this_process()
+        guard.end_with_parent()
     for number in PREEMPTING:
         signal.signal(number, signal.SIG_IGN)
 

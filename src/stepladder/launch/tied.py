@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from stepladder.launch import guard
-
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None)
 
 _running: set[subprocess.Popen[Any]] = set()
 
@@ -48,11 +43,6 @@ def _guarded(argv: Sequence[str], **streams: Any) -> subprocess.Popen[Any]:
         process.communicate()
         raise OSError(int(trouble), os.strerror(int(trouble)))
     return process
-
-
-def end_with_this_process() -> None:
-    """In a child, before exec, on Linux: be killed when the process that started it ends, however it ends."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_all() -> None:
