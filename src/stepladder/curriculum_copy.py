@@ -36,11 +36,11 @@ def hidden_secrets(text: str, name: str) -> str:
 
 def with_values(text: str, values: Mapping[str, str]) -> str:
     """The text of a curriculum with other values of keys at its top; comments stay."""
-    yaml, copy = YAML(), io.StringIO()
-    yaml.preserve_quotes, yaml.width = True, _ENDLESS
-    content = yaml.load(text)
+    round_trip, copy = YAML(typ="rt"), io.StringIO()  # builds plain values only, as the safe loader does
+    round_trip.preserve_quotes, round_trip.width = True, _ENDLESS
+    content = round_trip.load(text)
     content.update(values)
-    yaml.dump(content, copy)
+    round_trip.dump(content, copy)
     return copy.getvalue()
 
 
