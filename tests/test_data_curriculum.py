@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from stepladder.curriculum.parse import load
 from stepladder.data.mixture import Mixture
 from stepladder.errors import CurriculumError
-from stepladder.parse import load
-from stepladder.plan import Plan
-from stepladder.preflight import checked_plan
+from stepladder.planning.plan import Plan
+from stepladder.preflight.machine import checked_plan
 
 GOOD = """\
 name: demo

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from selecting import reference_file
+from stepladder.curriculum.parse import load
 from stepladder.data.ready import make_ready
 from stepladder.data.selection import read_selection
 from stepladder.errors import PlanError
-from stepladder.journal import Journal
-from stepladder.parse import load
-from stepladder.plan import Plan
-from stepladder.preflight import checked_plan
+from stepladder.planning.plan import Plan
+from stepladder.preflight.machine import checked_plan
+from stepladder.records.journal import Journal
 
 STAGES = [
     {"name": "a", "steps": 2, "data": "mine"},

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from pointing_data import write_pointing_data
+from stepladder.curriculum.parse import load
 from stepladder.data.ready import make_ready
 from stepladder.data.selection import read_selection
 from stepladder.errors import PlanError
-from stepladder.parse import load
-from stepladder.preflight import checked_plan
+from stepladder.preflight.machine import checked_plan
 from support import stepladder
 
 ARGS = {

@@ -15,13 +15,13 @@ import pytest
 from diagnosis_table import table
 from provoking import CANNOT, FAILURES, SLOW
 from recorded_logs import RECORDED
-from stepladder import log_file
 from stepladder.diagnosis.diagnose import Diagnosis, ExitFacts, diagnose, of_attempt
-from stepladder.diagnosis.evidence import Place
+from stepladder.diagnosis.log_lines import Place
 from stepladder.diagnosis.needles import needles
 from stepladder.diagnosis.subject import _told_of_memory, answer
 from stepladder.diagnosis.table import TABLE
-from stepladder.log_tail import log_tail
+from stepladder.records import log_file
+from stepladder.records.log_tail import log_tail
 from support import ENVIRONMENT, ROOT, stepladder, tiny_curriculum
 
 #: Failure of provoking.py -> the cause that its log must be given.

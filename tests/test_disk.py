@@ -16,16 +16,17 @@ from typing import Any
 
 import pytest
 
-from stepladder import checkpoint_size, disk, shared_files
-from stepladder.checkpoint_size import BaseModel, NotKnownError, Span
+from stepladder import shared_files
+from stepladder.curriculum.parse import load
 from stepladder.errors import PlanError
 from stepladder.export import export_model
-from stepladder.journal import Journal
-from stepladder.parse import load
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.resolve import make_plan
-from stepladder.status import plan_of as recorded_plan
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.planning.resolve import make_plan
+from stepladder.preflight import checkpoint_size, disk
+from stepladder.preflight.checkpoint_size import BaseModel, NotKnownError, Span
+from stepladder.records.journal import Journal
+from stepladder.records.status import plan_of as recorded_plan
 from stepladder_worker import manifest
 from support import check_names, stepladder, tiny_curriculum
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from stepladder import spec
+from stepladder.curriculum import spec
+from stepladder.curriculum.parse import load
 from stepladder.data.mixture import Mixture, Part, Source
 from stepladder.data.select import make_selection
-from stepladder.parse import load
 from stepladder.paths import AttemptDirectory, RunDirectory, StageDataDirectory
-from stepladder.preflight import checked_plan
+from stepladder.preflight.machine import checked_plan
 from support import ROOT, SCRIPTS, stepladder, tiny_curriculum
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from stepladder import edits, past
-from stepladder.edit_history import curve_of
-from stepladder.edits import Standing, compare
-from stepladder.facts import collect
-from stepladder.journal import Journal
-from stepladder.parse import load
+from stepladder.attempts.tasks import known_identity
+from stepladder.curriculum.parse import load
+from stepladder.editing import edits, past
+from stepladder.editing.edit_history import curve_of
+from stepladder.editing.edits import Standing, compare
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan
-from stepladder.resolve import make_plan
-from stepladder.status import plan_of
-from stepladder.tasks import known_identity
+from stepladder.planning.plan import Plan
+from stepladder.planning.resolve import make_plan
+from stepladder.records.facts import collect
+from stepladder.records.journal import Journal
+from stepladder.records.status import plan_of
 from stepladder.verify.stage import check_stage
 from stepladder_worker.schedule import Curve
 from support import stepladder, tiny_curriculum

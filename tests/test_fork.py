@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 
-from stepladder import fork, past, shared_files
+from stepladder import shared_files
+from stepladder.editing import fork, past
+from stepladder.editing.lineage import read
 from stepladder.errors import CurriculumError
-from stepladder.facts import collect
-from stepladder.lineage import read
 from stepladder.opening import forked, load_plan, plan_of_parent
 from stepladder.paths import RunDirectory
-from stepladder.status import plan_of, run_status
+from stepladder.records.facts import collect
+from stepladder.records.status import plan_of, run_status
 from stepladder.verify.stage import check_stage
 from stepladder_worker import seal
 from support import stepladder, tiny_curriculum

@@ -20,14 +20,14 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from damage import NO_FILE, STRAY, damaged, instead, of_any, of_document, of_json
-from stepladder import checkpoint_fit
+from stepladder.curriculum.parse import load
 from stepladder.errors import CurriculumError, InputError, StepladderError
-from stepladder.facts import collect
-from stepladder.journal import Journal
-from stepladder.parse import load
 from stepladder.paths import RunDirectory
-from stepladder.preflight import checked_plan
-from stepladder.status import plan_of, run_status
+from stepladder.preflight import checkpoint_fit
+from stepladder.preflight.machine import checked_plan
+from stepladder.records.facts import collect
+from stepladder.records.journal import Journal
+from stepladder.records.status import plan_of, run_status
 from stepladder.verify.stage import check_stage
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, Heartbeat, StageResult, StageTask, digest, read, write_json

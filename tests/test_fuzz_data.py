@@ -14,16 +14,16 @@ from rich.console import Console
 
 from damage import NO_FILE, damaged, instead, of_any, of_json
 from selecting import mixture, part, reference_file, source
-from stepladder import checkpoint_fit
 from stepladder.data.records import is_whole
 from stepladder.data.samples import DataError, read_samples
 from stepladder.data.select import make_selection
 from stepladder.data.selection import Selection, read_selection
 from stepladder.errors import InputError
 from stepladder.paths import RunDirectory
+from stepladder.preflight import checkpoint_fit
+from stepladder.records.status import plan_of
 from stepladder.report import summary
 from stepladder.stage_evaluation import evaluation
-from stepladder.status import plan_of
 
 #: How much random damage of each kind a file gets, in `make test` and in `make test-full`.
 SOME = pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.full)])

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from stepladder.curriculum.parse import load
 from stepladder.errors import CurriculumError
-from stepladder.parse import load
-from stepladder.plan import Plan
-from stepladder.resolve import make_plan
+from stepladder.planning.plan import Plan
+from stepladder.planning.resolve import make_plan
 from stepladder.trainer import tiny
 from stepladder_worker.objective import taken_over
 from support import check_names, stepladder

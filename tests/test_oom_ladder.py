@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from stepladder import hf_args, ladder, rungs
+from stepladder.attempts import ladder
+from stepladder.curriculum import hf_args, rungs
+from stepladder.curriculum.parse import load
 from stepladder.data.positions import Stretch, positions
 from stepladder.errors import CurriculumError, PlanError, Problem
-from stepladder.facts import steps_down
-from stepladder.journal import Journal
-from stepladder.parse import load
-from stepladder.plan import Plan, PlannedStage
-from stepladder.preflight import checked_plan
-from stepladder.resolve import make_plan
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.planning.resolve import make_plan
+from stepladder.preflight.machine import checked_plan
+from stepladder.records.facts import steps_down
+from stepladder.records.journal import Journal
 from stepladder_worker import seal
 from stepladder_worker.contract import write_sealed
 from support import check_names, plain_trainer, processes_of, stepladder, tiny_curriculum

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from stepladder.curriculum.hf_names import meant
+from stepladder.curriculum.parse import load
 from stepladder.errors import CurriculumError
-from stepladder.hf_names import meant
-from stepladder.parse import load
 
 GOOD = """\
 name: demo
@@ -195,7 +195,7 @@ def test_a_good_curriculum_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("written", ["1e-5", '"1e-5"', "1.0e-5", "0.00001"])
 def test_a_learning_rate_is_understood_however_it_is_written(written: str, tmp_path: Path) -> None:
-    from stepladder.resolve import make_plan
+    from stepladder.planning.resolve import make_plan
 
     plan = make_plan(load(write(tmp_path, changed("1.0e-3", written))).curriculum)
     assert plan.stages[0].in_force["learning_rate"] == 1e-5

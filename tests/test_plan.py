@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from transformers import HfArgumentParser, TrainingArguments
 
-from stepladder import hf_args
-from stepladder.plan import Plan
-from stepladder.resolve import make_plan
-from stepladder.spec import Curriculum
+from stepladder.curriculum import hf_args
+from stepladder.curriculum.spec import Curriculum
+from stepladder.planning.plan import Plan
+from stepladder.planning.resolve import make_plan
 
 PYTHON = "/env/python"
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from stepladder.curriculum.parse import load
 from stepladder.errors import CurriculumError, PlanError
-from stepladder.parse import load
-from stepladder.plan import Plan
-from stepladder.preflight import checked_plan, hub_models
+from stepladder.planning.plan import Plan
+from stepladder.preflight.machine import checked_plan, hub_models
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 import support
-from stepladder.parse import load
+from stepladder.curriculum.parse import load
 from stepladder.probe import derived
 from support import ENVIRONMENT, ROOT, SCRIPTS, start, stepladder, tiny_curriculum
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from pointing_data import write_pointing_data
-from stepladder.json_line import MOST_BYTES, LastObject
-from stepladder.parse import load
-from stepladder.preflight import checked_plan
+from stepladder.curriculum.parse import load
+from stepladder.preflight.machine import checked_plan
+from stepladder.records.json_line import MOST_BYTES, LastObject
 from support import start, stepladder, tiny_curriculum, wait_for
 
 

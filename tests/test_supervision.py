@@ -17,12 +17,12 @@ import psutil
 import pytest
 
 from engines import curriculum
-from stepladder.hangs import HangWatch, process_of
+from stepladder.attempts.hangs import HangWatch, process_of
+from stepladder.attempts.retries import pause
+from stepladder.attempts.tasks import Attempt
 from stepladder.launch import memory
 from stepladder.paths import AttemptDirectory
-from stepladder.plan import HangPlan, RetryPlan
-from stepladder.retries import pause
-from stepladder.tasks import Attempt
+from stepladder.planning.plan import HangPlan, RetryPlan
 from stepladder_worker.contract import TASK_VARIABLE, ContractError, Heartbeat, heartbeat_path, read, write_json
 from stepladder_worker.pulse import Pulse
 from support import no_process_left, start, stepladder, wait_for, wait_for_step

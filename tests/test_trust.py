@@ -16,19 +16,21 @@ from typing import Any
 import pytest
 import torch
 
-from stepladder import edits, logs, planted_links
-from stepladder.curriculum_copy import hidden_secrets
+from stepladder import logs
+from stepladder.curriculum.copy import hidden_secrets
+from stepladder.curriculum.parse import load
+from stepladder.editing import edits
+from stepladder.editing.past import locked
 from stepladder.errors import CurriculumError, PlanError
-from stepladder.journal import Journal
 from stepladder.launch.pack import pack_worker
 from stepladder.launch.stopping import StopRequest
-from stepladder.parse import load
-from stepladder.past import locked
 from stepladder.paths import RunDirectory
-from stepladder.plan import EvaluatePlan, Plan
-from stepladder.resolve import make_plan
+from stepladder.planning.plan import EvaluatePlan, Plan
+from stepladder.planning.resolve import make_plan
+from stepladder.preflight import planted_links
+from stepladder.records.journal import Journal
+from stepladder.records.status import plan_of
 from stepladder.stage_evaluation import evaluate_stage, evaluation
-from stepladder.status import plan_of
 from stepladder_worker import manifest, proven, redaction, session
 from stepladder_worker.contract import StageTask, read, write_json
 from support import ENVIRONMENT, ROOT, STEPLADDER, stepladder, tiny_curriculum

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stepladder import version_fit
-from stepladder.plan import Plan
-from stepladder.resolve import make_plan
-from stepladder.spec import Curriculum
+from stepladder.curriculum.spec import Curriculum
+from stepladder.planning.plan import Plan
+from stepladder.planning.resolve import make_plan
+from stepladder.preflight import version_fit
 
 
 @pytest.fixture(autouse=True)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepladder import ladder, past, planted_links, shared_files
+from stepladder import shared_files
+from stepladder.attempts import ladder
+from stepladder.attempts.tasks import StageState, run_identity, stage_state, write_task
 from stepladder.data.ready import make_ready
+from stepladder.editing import past
 from stepladder.errors import PlanError, Problem
-from stepladder.journal import Journal
 from stepladder.launch.local import variables
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.tasks import StageState, run_identity, stage_state, write_task
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.preflight import planted_links
+from stepladder.records.journal import Journal
 from stepladder_worker.contract import TASK_VARIABLE
 
 

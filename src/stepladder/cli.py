@@ -17,7 +17,7 @@ from stepladder.errors import InputError, Interrupted, PlanError, Problem, Stepl
 from stepladder_worker import own_files
 
 if TYPE_CHECKING:
-    from stepladder.plan import Plan
+    from stepladder.planning.plan import Plan
     from stepladder.verify.verdict import StageVerdict
 
 EXIT_CODES = """Exit codes:
@@ -73,7 +73,7 @@ def plan(
     if as_json:
         console.data(json.dumps(resolved.to_json(), indent=1))
         return
-    from stepladder import disk
+    from stepladder.preflight import disk
     from stepladder.report.plan_table import plan_report
 
     console.render(plan_report(resolved, None if no_files else disk.estimate(resolved)))
@@ -123,9 +123,9 @@ def run(
 ) -> None:
     """Run what is not done yet, in order. The same command continues after any interruption."""
     from stepladder import engine
+    from stepladder.curriculum.parse import load
     from stepladder.data.stages import located
     from stepladder.opening import forked, load_plan, plan_of_parent, stage_named
-    from stepladder.parse import load
 
     written, overrides = overrides, forked(file, overrides, fork) if fork is not None else overrides
     resolved = load_plan(file, overrides, look_at_files=True, fresh=fresh, only=stage)
@@ -144,8 +144,8 @@ def run(
 @app.command()
 def status(run: Run, as_json: AsJson = False) -> None:
     """Show where a run stands."""
-    from stepladder import status as standing
     from stepladder.opening import open_run
+    from stepladder.records import status as standing
     from stepladder.report import summary
 
     directory, resolved = open_run(run)
@@ -219,8 +219,8 @@ def probe(
 
     Takes a minute or two and changes nothing in your directories. Exits 1 if the chain does not hold with Stepladder.
     """
+    from stepladder.curriculum.parse import load
     from stepladder.opening import load_plan, stage_named
-    from stepladder.parse import load
     from stepladder.probe import chains
     from stepladder.report import probe_table
 
@@ -264,7 +264,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Measure what a model answers to held-out samples, beside what answering blindly is worth."""
-    from stepladder import evaluation_command
+    from stepladder.curriculum import evaluation_command
 
     images = {"max_tiles": max_tiles, "share_tiles": share_tiles, "use_depth": use_depth}
     samples = {"train_data": train_data, "batch_size": batch_size, "limit": limit, "predictions": predictions}
@@ -275,8 +275,8 @@ def evaluate(
 
 def _show_summary(resolved: Plan, verdicts: list[StageVerdict], only: str | None) -> None:
     """Steps, checks, losses, and task metrics where a stage was evaluated."""
-    from stepladder.facts import collect
     from stepladder.paths import RunDirectory
+    from stepladder.records.facts import collect
     from stepladder.report import summary
     from stepladder.stage_evaluation import evaluation
 

@@ -112,10 +112,10 @@ def ledger(
     sample: Annotated[str | None, typer.Option("--sample", metavar="ID", help="Only this sample.")] = None,
 ) -> None:
     """Print which sample was trained at which step, one JSON line a sample. For finished stages."""
-    from stepladder import ledger as records
     from stepladder.data.selection import read_selection
-    from stepladder.facts import collect
     from stepladder.opening import open_run, stage_named
+    from stepladder.records import ledger as records
+    from stepladder.records.facts import collect
 
     directory, resolved = open_run(run)
     if stage is not None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from stepladder import console, disk, fork, past, planted_links
+from stepladder import console
+from stepladder.attempts.retries import train_to_end
+from stepladder.attempts.tasks import StageState, run_identity, stage_state
 from stepladder.data.ready import make_ready
+from stepladder.editing import fork, past
 from stepladder.errors import PlanError, Problem, RunError, StageFailed
 from stepladder.export import export_model
-from stepladder.facts import ended_well, sealed_results
-from stepladder.journal import Journal
 from stepladder.launch.stopping import StopRequest, stop_requests
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.retries import train_to_end
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.preflight import disk, planted_links
+from stepladder.records.facts import ended_well, sealed_results
+from stepladder.records.journal import Journal
 from stepladder.side_commands import prepare
 from stepladder.stage_evaluation import evaluate_stage
-from stepladder.tasks import StageState, run_identity, stage_state
 from stepladder.verdicts import conclude, require_evidence
 from stepladder.verify.verdict import StageVerdict
 from stepladder_worker import manifest

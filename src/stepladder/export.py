@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from stepladder import shared_files
-from stepladder.checkpoint_size import TRAINING_FILES
+from stepladder.attempts.tasks import end_checkpoint
 from stepladder.errors import RunError
-from stepladder.facts import current_events
-from stepladder.journal import Journal
 from stepladder.launch.ask import ask_worker
-from stepladder.plan import PlannedStage
-from stepladder.tasks import end_checkpoint
+from stepladder.planning.plan import PlannedStage
+from stepladder.preflight.checkpoint_size import TRAINING_FILES
+from stepladder.records.facts import current_events
+from stepladder.records.journal import Journal
 
 #: What holds a model's weights or those of its parts; a model of one part a folder has them deeper.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from stepladder import past, paths
+from stepladder import paths
+from stepladder.editing import past
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan
-from stepladder.status import run_status
+from stepladder.planning.plan import Plan
+from stepladder.records.status import run_status
 from stepladder_worker import redaction
 
 #: Seconds between two looks at a log that is followed.

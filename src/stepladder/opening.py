@@ -9,16 +9,16 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from stepladder import console
-from stepladder.checks import fields_in
+from stepladder.curriculum.parse import load
+from stepladder.curriculum.spec import StageName
+from stepladder.curriculum.templates import fields_in
+from stepladder.curriculum.yaml_source import suggestion
 from stepladder.errors import CurriculumError, PlanError, Problem
-from stepladder.parse import load
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.preflight import checked_plan, hub_models
-from stepladder.resolve import make_plan
-from stepladder.spec import StageName
-from stepladder.status import plan_of
-from stepladder.yaml_source import suggestion
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.planning.resolve import make_plan
+from stepladder.preflight.machine import checked_plan, hub_models
+from stepladder.records.status import plan_of
 
 
 def open_run(run: str) -> tuple[RunDirectory, Plan]:

@@ -167,3 +167,8 @@ def checkpoint(stage_dir: str | Path, step: int) -> Path:
 def step_of(checkpoint: Path) -> int:
     """The global step that a checkpoint's directory is named for."""
     return int(checkpoint.name.removeprefix("checkpoint-"))
+
+
+def contains(folder: str, path: str) -> bool:
+    """Whether `path` is `folder` or lies below it; both normalized in the same way."""
+    return path == folder or folder == "." or path.startswith(folder.rstrip("/") + "/")

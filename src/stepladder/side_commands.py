@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from stepladder import console
-from stepladder.checks import fill
+from stepladder.curriculum.templates import fill
 from stepladder.errors import RunError
-from stepladder.journal import Journal
 from stepladder.launch import tied
-from stepladder.log_tail import log_tail
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PreparePlan
+from stepladder.planning.plan import Plan, PreparePlan
+from stepladder.records.journal import Journal
+from stepladder.records.log_tail import log_tail
 from stepladder_worker import own_files
 
 

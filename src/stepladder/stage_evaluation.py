@@ -7,18 +7,19 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
-from stepladder import console, log_file, paths
-from stepladder.checks import fill
+from stepladder import console, paths
+from stepladder.attempts.tasks import end_checkpoint
+from stepladder.curriculum.templates import fill
 from stepladder.data.stages import evaluation_of
 from stepladder.errors import StepladderError
-from stepladder.journal import Journal
-from stepladder.json_line import MOST_BYTES, LastObject
 from stepladder.launch import tied
 from stepladder.launch.stopping import StopRequest
-from stepladder.log_tail import log_tail
 from stepladder.paths import RunDirectory
-from stepladder.plan import EvaluatePlan, Plan, PlannedStage
-from stepladder.tasks import end_checkpoint
+from stepladder.planning.plan import EvaluatePlan, Plan, PlannedStage
+from stepladder.records import log_file
+from stepladder.records.journal import Journal
+from stepladder.records.json_line import MOST_BYTES, LastObject
+from stepladder.records.log_tail import log_tail
 from stepladder_worker import redaction
 from stepladder_worker.contract import ContractError, read_json, write_json
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stepladder import console
+from stepladder.attempts.tasks import end_checkpoint
 from stepladder.errors import EvidenceError
-from stepladder.facts import collect
-from stepladder.journal import Journal
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.tasks import end_checkpoint
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.records.facts import collect
+from stepladder.records.journal import Journal
 from stepladder.verify.stage import check_stage
 from stepladder.verify.verdict import StageVerdict, to_json
 from stepladder_worker import manifest

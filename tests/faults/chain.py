@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from stepladder.journal import Journal
+from stepladder.records.journal import Journal
 from stepladder_worker import seal
 from stepladder_worker.contract import digest
 from support import stepladder

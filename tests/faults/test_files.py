@@ -12,9 +12,9 @@ import in_records
 from chain import ENDS, Chain, failing
 from corpus import TALLY
 from in_checkpoints import EVERY, FileFault
-from stepladder.facts import collect
 from stepladder.paths import RunDirectory
-from stepladder.status import plan_of
+from stepladder.records.facts import collect
+from stepladder.records.status import plan_of
 from stepladder.verify.stage import check_stage
 
 FAULTS = [*in_checkpoints.FAULTS, *in_records.FORGED]

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from stepladder.plan import Plan, PlannedStage
-from stepladder.spec import BUILT_IN
+from stepladder.curriculum.spec import BUILT_IN
+from stepladder.planning.plan import Plan, PlannedStage
 
 #: Arguments of a stage that change how long its samples are, beside `max_tiles`.
 SWITCHES = ("share_tiles", "use_depth", "assistant_only_loss")

@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from stepladder.spec import DataSpec
-from stepladder.spec import Part as WrittenPart
+from stepladder.curriculum.spec import DataSpec
+from stepladder.curriculum.spec import Part as WrittenPart
 
 _TERM = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)\s*(?:\*\s*(\d+(?:\.\d+)?)\s*)?")
 _EXPECTED = "names joined by `+`, each with a whole number of repeats or a share below 1: `a + b*3 + c*0.25`"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from stepladder import console
 from stepladder.data.stages import StageData, data_of
 from stepladder.errors import PlanError, Problem
-from stepladder.facts import current_events
-from stepladder.journal import Journal
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.records.facts import current_events
+from stepladder.records.journal import Journal
 from stepladder_worker.contract import ContractError, read_sealed, write_sealed
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from stepladder.data.selection import FILE
 from stepladder.data.sql import connect
 from stepladder.data.store import open_store
 from stepladder.errors import PlanError, Problem, RunError
-from stepladder.plan import PlannedStage
+from stepladder.planning.plan import PlannedStage
 
 #: Measured with a model; any other `by` needs none.
 WITH_MODEL = ("loss", "length")

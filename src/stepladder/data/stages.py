@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stepladder import hf_args
+from stepladder.curriculum import hf_args
+from stepladder.curriculum.parse import Loaded, load
+from stepladder.curriculum.spec import BUILT_IN
+from stepladder.curriculum.yaml_source import suggestion
 from stepladder.data.mixture import Mixture, Place, Source, source
 from stepladder.errors import InputError, PlanError, Problem
-from stepladder.parse import Loaded, load
 from stepladder.paths import RunDirectory, StageDataDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.preflight import checked_plan
-from stepladder.spec import BUILT_IN
-from stepladder.yaml_source import suggestion
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.preflight.machine import checked_plan
 
 if TYPE_CHECKING:
     from stepladder.data.selection import Selection

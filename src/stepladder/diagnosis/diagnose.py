@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from stepladder.diagnosis.evidence import EXCEPTION, Evidence, Finding, Place
+from stepladder.diagnosis.log_lines import EXCEPTION, Evidence, Finding, Place
 from stepladder.diagnosis.scan import Scanner
 from stepladder.diagnosis.signature import Signature
 from stepladder.diagnosis.table import TABLE

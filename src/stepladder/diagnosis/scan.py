@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from typing import IO
 
 from stepladder.data.printable import printable
-from stepladder.diagnosis.evidence import EXCEPTION, Evidence, Finding, Place
+from stepladder.diagnosis.log_lines import EXCEPTION, Evidence, Finding, Place
 from stepladder.diagnosis.needles import needles
 from stepladder.diagnosis.table import TABLE
-from stepladder.log_file import HEADING
+from stepladder.records.log_file import HEADING
 
 #: Bytes that are read at once; a line that is longer is cut.
 _BLOCK = 1 << 20

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from stepladder import paths
+from stepladder.attempts.tasks import Attempt, StageState, known_identity, stage_state
 from stepladder.diagnosis.answer import Answer
 from stepladder.diagnosis.diagnose import UNKNOWN, ExitFacts, diagnose
 from stepladder.errors import PlanError, Problem
-from stepladder.facts import current_events
-from stepladder.journal import Journal
 from stepladder.opening import open_run, stage_named
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan, PlannedStage
-from stepladder.tasks import Attempt, StageState, known_identity, stage_state
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.records.facts import current_events
+from stepladder.records.journal import Journal
 
 _CURRICULA = (".yaml", ".yml")
 _HINT = "name a run (its output_dir or its curriculum), a stage's directory or a log"

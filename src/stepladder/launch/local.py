@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from stepladder import log_file
 from stepladder.launch import guard
 from stepladder.launch.stopping import PREEMPTING
+from stepladder.records import log_file
 from stepladder_worker.contract import ENGINE_VARIABLE, TASK_VARIABLE
 
 #: Seconds between two looks at the processes.

@@ -10,22 +10,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepladder import console, past
-from stepladder.attempt import train_stage
-from stepladder.checks import fill
+from stepladder import console
+from stepladder.attempts.attempt import train_stage
+from stepladder.attempts.tasks import run_identity
+from stepladder.curriculum.parse import Loaded, load
+from stepladder.curriculum.spec import Stage
+from stepladder.curriculum.templates import fill
+from stepladder.editing import past
 from stepladder.errors import PlanError, Problem, StageFailed, StepladderError
 from stepladder.export import export_model
-from stepladder.facts import collect
-from stepladder.journal import Journal
 from stepladder.launch.stopping import StopRequest, stop_requests
-from stepladder.parse import Loaded, load
 from stepladder.paths import RunDirectory
-from stepladder.plan import Plan
-from stepladder.preflight import checked_plan
+from stepladder.planning.plan import Plan
+from stepladder.preflight.machine import checked_plan
 from stepladder.probe import derived
 from stepladder.probe.outcome import Chain, Outcome, steps_made
-from stepladder.spec import Stage
-from stepladder.tasks import run_identity
+from stepladder.records.facts import collect
+from stepladder.records.journal import Journal
 from stepladder.verify.stage import check_stage
 
 _BY_HAND = "`stepladder command FILE --stage NAME --plain` prints the command to try it by hand"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stepladder import hf_args
-from stepladder.spec import Curriculum, HandoverSpec, Stage
+from stepladder.curriculum import hf_args
+from stepladder.curriculum.spec import Curriculum, HandoverSpec, Stage
 
 #: Optimizer steps of the two stages. One step could not show that a schedule or an order goes on.
 FIRST_STEPS, SECOND_STEPS = 2, 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stepladder.errors import StageFailed
-from stepladder.facts import StageFacts
 from stepladder.probe.derived import Change
+from stepladder.records.facts import StageFacts
 from stepladder.verify.verdict import StageVerdict
 
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stepladder.facts import StageFacts
 from stepladder.probe.outcome import Chain, Outcome, steps_made
+from stepladder.records.facts import StageFacts
 from stepladder.verify import on_disk
 from stepladder.verify.verdict import Check
 

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from stepladder.diagnosis.answer import Answer
 from stepladder.diagnosis.diagnose import Diagnosis
-from stepladder.diagnosis.evidence import Place
+from stepladder.diagnosis.log_lines import Place
 
 VERSION = 1
 _NO_SIGN = "the log has no sign of a cause that is known; it may have been killed, or the machine went down"

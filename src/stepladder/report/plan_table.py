@@ -8,10 +8,10 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from stepladder import hf_args
-from stepladder.disk import Counts, StageDisk, shown
-from stepladder.plan import Plan, PlannedStage
-from stepladder.remarks import number
+from stepladder.curriculum import hf_args
+from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.planning.remarks import number
+from stepladder.preflight.disk import Counts, StageDisk, shown
 from stepladder.report.progress import duration
 
 

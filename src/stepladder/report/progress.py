@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from stepladder.plan import Plan, PlannedStage
+from stepladder.planning.plan import Plan, PlannedStage
 from stepladder_worker.contract import ContractError, Heartbeat, read
 
 #: Without a terminal, seconds between two lines at the least.

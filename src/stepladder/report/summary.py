@@ -8,9 +8,9 @@ from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 
-from stepladder import ladder
-from stepladder.facts import StageFacts
-from stepladder.status import StageStatus
+from stepladder.attempts import ladder
+from stepladder.records.facts import StageFacts
+from stepladder.records.status import StageStatus
 from stepladder.verify.verdict import Check, StageVerdict
 
 _LARGEST = 10**300

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepladder.facts import Segment, StageFacts
+from stepladder.records.facts import Segment, StageFacts
 from stepladder.verify.verdict import Check
 from stepladder_worker import carried
 from stepladder_worker.manifest import differences

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from stepladder.facts import Segment, StageFacts
+from stepladder.records.facts import Segment, StageFacts
 from stepladder.verify.verdict import Check
 
 

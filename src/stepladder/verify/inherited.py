@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from stepladder.facts import StageFacts
+from stepladder.records.facts import StageFacts
 from stepladder.verify.verdict import Check
 
 

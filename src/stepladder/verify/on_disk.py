@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from stepladder.facts import OnDisk, StageFacts
+from stepladder.records.facts import OnDisk, StageFacts
 from stepladder.verify.verdict import Check
 from stepladder_worker.carried import begun
 from stepladder_worker.manifest import differences

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepladder.facts import Segment, StageFacts
+from stepladder.records.facts import Segment, StageFacts
 from stepladder.verify.verdict import Check
 
 

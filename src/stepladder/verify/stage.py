@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from stepladder.facts import StageFacts
+from stepladder.records.facts import StageFacts
 from stepladder.verify import handed_over, in_force, inherited, on_disk, records, trainable, trained_on
 from stepladder.verify.verdict import Check, StageVerdict
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from stepladder.facts import StageFacts
+from stepladder.records.facts import StageFacts
 from stepladder.verify.verdict import Check
 from stepladder_worker.carried import UNNAMED
 from stepladder_worker.patterns import selected

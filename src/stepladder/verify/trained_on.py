@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from stepladder.facts import PlannedOrder, StageFacts
+from stepladder.records.facts import PlannedOrder, StageFacts
 from stepladder.verify.verdict import Check
 
 _BATCH_ARGUMENTS = {"per_device_train_batch_size": "per_device", "gradient_accumulation_steps": "accumulation"}

@@ -24,7 +24,7 @@ from stepladder.data.selection import FILE, Selection
 from stepladder.data.stages import CurriculumData, StageData, evaluation_of
 from stepladder.data.store import open_store
 from stepladder.data.usable import Look
-from stepladder.plan import PlannedStage
+from stepladder.planning.plan import PlannedStage
 
 #: Records of each dataset whose pixels are decoded where no other number was asked for.
 DECODED = 200

@@ -12,7 +12,7 @@ from stepladder.data.check.finding import Fault
 from stepladder.data.check.uses import Corpus
 from stepladder.data.positions import after
 from stepladder.data.selection import Selection
-from stepladder.plan import PlannedStage
+from stepladder.planning.plan import PlannedStage
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stepladder.data.lengths import NO_LIMIT
-from stepladder.plan import PlannedStage
+from stepladder.planning.plan import PlannedStage
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.compute as pc
 
-from stepladder import hf_args
+from stepladder.curriculum import hf_args
+from stepladder.curriculum.spec import BUILT_IN
 from stepladder.data.records import Store
 from stepladder.data.selection import Selection
-from stepladder.plan import PlannedStage
-from stepladder.spec import BUILT_IN
+from stepladder.planning.plan import PlannedStage
 
 Rows = npt.NDArray[np.int64]
 

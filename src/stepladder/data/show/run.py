@@ -18,7 +18,7 @@ from stepladder.data.show.sheet import Placed
 from stepladder.data.stages import CurriculumData
 from stepladder.data.usable import Look
 from stepladder.errors import PlanError, Problem
-from stepladder.plan import Plan, PlannedStage
+from stepladder.planning.plan import Plan, PlannedStage
 
 #: Samples at the beginning of the order that the terminal shows.
 FIRST = 10

@@ -13,7 +13,7 @@ from stepladder.data.printable import printable
 from stepladder.data.selection import Selection
 from stepladder.data.show.figures import Bin, Kind, shares
 from stepladder.data.show.sheet import Placed
-from stepladder.plan import PlannedStage
+from stepladder.planning.plan import PlannedStage
 
 #: Characters of the longest bar.
 BAR = 40

@@ -1,0 +1,1 @@
+"""The attempts of a stage: launched, looked after, launched again."""

@@ -1,0 +1,1 @@
+"""The curriculum file, read: its text, its fields, what must hold between them."""

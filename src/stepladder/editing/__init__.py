@@ -1,0 +1,1 @@
+"""What becomes of a run when its curriculum is edited, and of a fork."""

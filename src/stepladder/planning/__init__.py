@@ -1,0 +1,1 @@
+"""From a curriculum to the plan of its stages."""

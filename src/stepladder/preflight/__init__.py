@@ -1,0 +1,1 @@
+"""What a plan needs of this machine, looked at before anything starts."""
