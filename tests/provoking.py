@@ -362,6 +362,10 @@ def rank_exits(folder: Path) -> None:
     _torchrun(folder, "sys.exit(3)")
 
 
+def rank_stopped(folder: Path) -> None:
+    _torchrun(folder, "sys.exit(75)")
+
+
 def rank_abort(folder: Path) -> None:
     _torchrun(folder, "os.abort()")
 

@@ -64,6 +64,7 @@ PROVOKED = {
     "rank_instruction": "process_instruction",
     "rank_abort": "process_aborted",
     "rank_exits": "launcher_report",
+    "rank_stopped": "stopped",
     **dict.fromkeys(("rank_raises", "own_words"), "exception"),
     **dict.fromkeys(("rank_terminated", "launcher_terminated"), "terminated"),
     "pool_broken": "pool_broken",

@@ -291,6 +291,11 @@ class TestRun:
         refused = stepladder("run", growing(copy, 9), cwd=copy)
         assert refused.returncode == 2
         assert "stage only: is finished; its `steps` was 7, now 9" in refused.stderr
+        foretold = stepladder("plan", growing(copy, 9), cwd=copy)
+        assert foretold.returncode == 0
+        assert "warning: `run` refuses this: stage only: is finished; its `steps` was 7, now 9" in foretold.stderr
+        free = stepladder("plan", growing(copy, 7), "--set", "env.SHOWN=1", cwd=copy)
+        assert "stage only: env.SHOWN (not given) -> 1" in free.stderr
         assert "hint: take the change back" in refused.stderr
         assert self.learning_rate(copy)[0]
 

@@ -94,7 +94,7 @@ FLOORS = [
         *("curriculum.spec", "curriculum.yaml_source", "paths", "curriculum.evaluation_command"),
         *("records.json_line", "curriculum.hf_args", "curriculum.hf_names", "curriculum.rungs"),
         *("curriculum.levels", "curriculum.templates", "curriculum.objectives", "console"),
-        *("safetensors_header", "shared_files", "curriculum.copy", "records.log_file"),
+        *("safetensors_header", "shared_files", "curriculum.copy", "records.log_file", "records.events"),
     ],
     ["errors"],
 ]

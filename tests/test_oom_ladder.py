@@ -18,7 +18,7 @@ from stepladder.errors import CurriculumError, PlanError, Problem
 from stepladder.planning.plan import Plan, PlannedStage
 from stepladder.planning.resolve import make_plan
 from stepladder.preflight.machine import checked_plan
-from stepladder.records.facts import steps_down
+from stepladder.records.events import steps_down
 from stepladder.records.journal import Journal
 from stepladder_worker import seal
 from stepladder_worker.contract import write_sealed

@@ -14,6 +14,7 @@ from stepladder.launch.local import variables
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
 from stepladder.preflight import planted_links
+from stepladder.records.events import Event
 from stepladder.records.journal import Journal
 from stepladder_worker.contract import TASK_VARIABLE
 
@@ -40,7 +41,7 @@ def here(plan: Plan, stage: PlannedStage, curriculum: Path) -> tuple[PlannedStag
         files = write_task(directory, run_id, stage)
         if not state.done:
             shared_files.release(Path(stage.output_dir))
-        journal.append("attempt_given", stage=stage.name, attempt=int(files.root.name))
+        journal.append(Event.ATTEMPT_GIVEN, stage=stage.name, attempt=int(files.root.name))
     Path(stage.output_dir).mkdir(parents=True, exist_ok=True)
     return stage, _environment(stage, files.task.resolve())
 

@@ -67,9 +67,11 @@ def plan(
     overrides: Overrides = None,
 ) -> None:
     """Show the stages: steps, learning rate, batch, data, directories, changes, warnings."""
-    from stepladder.opening import load_plan
+    from stepladder.opening import load_plan, tell_of_edit
 
     resolved = load_plan(file, overrides, not no_files)
+    if not no_files:
+        tell_of_edit(resolved)
     if as_json:
         console.data(json.dumps(resolved.to_json(), indent=1))
         return

@@ -15,7 +15,7 @@ from stepladder.launch.stopping import StopRequest, stop_requests
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
 from stepladder.preflight import disk, planted_links
-from stepladder.records.facts import ended_well, sealed_results
+from stepladder.records.events import Event, ended_well, sealed_results
 from stepladder.records.journal import Journal
 from stepladder.side_commands import prepare
 from stepladder.stage_evaluation import evaluate_stage
@@ -128,7 +128,7 @@ def _seal(stage: PlannedStage, state: StageState, journal: Journal) -> None:
         if attempt.result_digest is not None and attempt.number not in sealed:
             status = attempt.result.status if attempt.result else "unreadable"
             facts = {"attempt": attempt.number, "status": status, "result": attempt.result_digest}
-            journal.append("attempt_found", stage=stage.name, **facts)
+            journal.append(Event.ATTEMPT_FOUND, stage=stage.name, **facts)
 
 
 def _require_no_later(directory: RunDirectory, run_id: str, plan: Plan, stage: PlannedStage) -> None:

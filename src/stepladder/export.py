@@ -10,25 +10,25 @@ from stepladder.errors import RunError
 from stepladder.launch.ask import ask_worker
 from stepladder.planning.plan import PlannedStage
 from stepladder.preflight.checkpoint_size import TRAINING_FILES
-from stepladder.records.facts import current_events
+from stepladder.records.events import LAUNCHES, Event, current_events
 from stepladder.records.journal import Journal
 
 #: What holds a model's weights or those of its parts; a model of one part a folder has them deeper.
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-#: Events of a launch of a stage, by this engine or by hand.
-_LAUNCHED = ("attempt_started", "attempt_given", "attempt_found")
 
 
 def export_model(stage: PlannedStage, worker: Path, journal: Journal) -> None:
     """See to the stage's model, once after each launch of it; whether its script ended well is known for attempts that
     this engine saw."""
     events = current_events(journal.read(), stage.name)
-    last = next((event["event"] for event in reversed(events) if event["event"] in (*_LAUNCHED, "model_ready")), None)
-    if last == "model_ready":
+    last = next(
+        (event["event"] for event in reversed(events) if event["event"] in (*LAUNCHES, Event.MODEL_READY)), None
+    )
+    if last == Event.MODEL_READY:
         return
-    ended = [event for event in events if event["event"] == "attempt_ended"]
+    ended = [event for event in events if event["event"] == Event.ATTEMPT_ENDED]
     script_ended_well = bool(ended) and ended[-1].get("exit_code") == 0
-    journal.append("model_ready", stage=stage.name, stored_once=require_model(stage, worker, script_ended_well))
+    journal.append(Event.MODEL_READY, stage=stage.name, stored_once=require_model(stage, worker, script_ended_well))
 
 
 def require_model(stage: PlannedStage, worker: Path, script_ended_well: bool) -> int:

@@ -9,10 +9,12 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from stepladder import console
+from stepladder.attempts.tasks import known_identity
 from stepladder.curriculum.parse import load
 from stepladder.curriculum.spec import StageName
 from stepladder.curriculum.templates import fields_in
 from stepladder.curriculum.yaml_source import suggestion
+from stepladder.editing import past
 from stepladder.errors import CurriculumError, PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
@@ -46,6 +48,21 @@ def load_plan(
     for model in hub_models(resolved) if look_at_files else []:
         console.note(f"model {model} is taken for an id of the Hugging Face hub: not looked for")
     return resolved
+
+
+def tell_of_edit(plan: Plan) -> None:
+    """What `run` would say of a curriculum that has a run: its edits, or why it refuses them. Writes nothing."""
+    run = RunDirectory(Path(plan.output_dir))
+    if not run.identity.exists():
+        return
+    try:
+        edit = past.accepted(run, known_identity(run, plan.name), plan)
+    except PlanError as error:
+        console.warn(f"`run` refuses this: {error.message}")
+        if error.hint:
+            console.note(error.hint)
+    else:
+        past.tell(edit)
 
 
 def forked(file: str, overrides: list[str] | None, name: str) -> list[str]:

@@ -14,6 +14,7 @@ from stepladder.errors import RunError
 from stepladder.launch import tied
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PreparePlan
+from stepladder.records.events import Event
 from stepladder.records.journal import Journal
 from stepladder.records.log_tail import log_tail
 from stepladder_worker import own_files
@@ -36,7 +37,7 @@ def prepare(plan: Plan, directory: RunDirectory, journal: Journal) -> None:
 
 def _may_be_half(journal: Journal, target: Path) -> bool:
     """Whether the last command of this run that makes it has not come to a good end."""
-    kinds = ("preparing", "prepared")
+    kinds = (Event.PREPARING, Event.PREPARED)
     own = [event for event in journal.read() if event["event"] in kinds and event.get("creates") == str(target)]
     return bool(own) and own[-1].get("exit_code") != 0
 
@@ -44,10 +45,10 @@ def _may_be_half(journal: Journal, target: Path) -> bool:
 def _make(index: int, command: PreparePlan, target: Path, log: Path, journal: Journal) -> None:
     argv = [fill(part, python=sys.executable) for part in command.run]
     console.note(f"preparing {target}: {' '.join(command.run)}")
-    journal.append("preparing", creates=str(target), argv=argv)
+    journal.append(Event.PREPARING, creates=str(target), argv=argv)
     with own_files.fresh(log) as output:
         code = _run(argv, stdout=output, stderr=subprocess.STDOUT)
-    journal.append("prepared", creates=str(target), exit_code=code)
+    journal.append(Event.PREPARED, creates=str(target), exit_code=code)
     if code != 0 or not target.exists():
         what = f"ended with exit code {code}" if code else f"did not make {target}"
         tail = "\n".join(f"  | {line}" for line in log_tail(log))

@@ -17,6 +17,7 @@ from stepladder.launch.stopping import StopRequest
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import EvaluatePlan, Plan, PlannedStage
 from stepladder.records import log_file
+from stepladder.records.events import Event
 from stepladder.records.journal import Journal
 from stepladder.records.json_line import MOST_BYTES, LastObject
 from stepladder.records.log_tail import log_tail
@@ -51,7 +52,7 @@ def evaluate_stage(
         raise request.error(f"the evaluation of stage {stage.name} was stopped")
     if trouble is None and seen.value is None:
         trouble = "no line of its output is a JSON object"
-    journal.append("evaluated", stage=stage.name, argv=argv, trouble=trouble, result=seen.value)
+    journal.append(Event.EVALUATED, stage=stage.name, argv=argv, trouble=trouble, result=seen.value)
     if trouble is not None:
         console.warn(f"evaluation of stage {stage.name}: {trouble}; its output is in {log}")
         return

@@ -10,6 +10,7 @@ from stepladder.attempts.tasks import end_checkpoint
 from stepladder.errors import EvidenceError
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
+from stepladder.records.events import Event
 from stepladder.records.facts import collect
 from stepladder.records.journal import Journal
 from stepladder.verify.stage import check_stage
@@ -23,7 +24,7 @@ def require_evidence(directory: RunDirectory, stage: PlannedStage, journal: Jour
     verdict = check_stage(collect(directory, [stage], deep=False)[0])
     if journal is not None:
         document = verdict.to_dict()
-        journal.append("stage_verified", stage=document.pop("name"), **document)
+        journal.append(Event.STAGE_VERIFIED, stage=document.pop("name"), **document)
     if not verdict.ok:
         raise evidence_error(directory, [verdict])
 

@@ -16,6 +16,7 @@ from stepladder.launch.stopping import StopRequest
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
 from stepladder.records import log_file
+from stepladder.records.events import Event
 from stepladder.records.journal import Journal
 from stepladder.records.log_tail import log_tail
 from stepladder.report.progress import Progress
@@ -54,7 +55,7 @@ def train_stage(
     progress = Progress(plan, stage, files.heartbeat)
     number = int(files.root.name)
     started = {"attempt": number, "rung": stage.rung, "argv": stage.argv, "log": str(log)}
-    journal.append("attempt_started", stage=stage.name, **started)
+    journal.append(Event.ATTEMPT_STARTED, stage=stage.name, **started)
     progress.starting(number, log)
     log_file.begin(log, stage.name, number)
     supervisor = Supervisor(stage, files, log, request, progress, saves_when_stopped)
@@ -109,7 +110,7 @@ def _record(
     if found is not None:
         cause = {"cause": found.cause, "why": found.sentence, "retry": found.retry, "memory": found.memory}
     journal.append(
-        "attempt_ended",
+        Event.ATTEMPT_ENDED,
         stage=stage.name,
         attempt=attempt.number,
         status=attempt.result.status if attempt.result else "no evidence",

@@ -8,6 +8,7 @@ from pathlib import Path
 from stepladder import console
 from stepladder.planning.plan import PlannedStage
 from stepladder.preflight.checkpoint_fit import damage
+from stepladder.records.events import Event
 from stepladder.records.journal import Journal
 from stepladder_worker import manifest
 
@@ -22,5 +23,5 @@ def set_aside(stage: PlannedStage, journal: Journal) -> None:
         if trouble:
             target = checkpoint.with_name(f"{checkpoint.name}.incomplete-{time.strftime('%Y%m%d-%H%M%S')}")
             checkpoint.rename(target)
-            journal.append("set_aside_incomplete", stage=stage.name, checkpoint=str(target), trouble=trouble[:3])
+            journal.append(Event.SET_ASIDE_INCOMPLETE, stage=stage.name, checkpoint=str(target), trouble=trouble[:3])
             console.warn(f"{checkpoint} is not complete ({trouble[0]}): set aside as {target.name}")

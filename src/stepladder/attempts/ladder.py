@@ -11,7 +11,7 @@ from typing import Any
 
 from stepladder.curriculum import hf_args
 from stepladder.planning.plan import PlannedStage
-from stepladder.records.facts import steps_down
+from stepladder.records.events import steps_down
 
 #: Causes of a diagnosis that fewer data workers help first.
 _OF_DATA_WORKERS = ("shared_memory", "data_worker_killed")

@@ -13,7 +13,7 @@ from stepladder.errors import StageFailed
 from stepladder.launch.stopping import StopRequest
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage, RetryPlan
-from stepladder.records.facts import STEPPED_DOWN
+from stepladder.records.events import Event
 from stepladder.records.journal import Journal
 from stepladder.report.progress import duration
 
@@ -59,7 +59,7 @@ def _stepped_down(
     state = stage_state(directory, run_id, planned)
     step = planned.start_step if state.latest is None else paths.step_of(state.latest)
     event = ladder.step_down(planned, below, state.attempts[-1].number, step, failure.diagnosis.cause)
-    journal.append(STEPPED_DOWN, **event)
+    journal.append(Event.STEPPED_DOWN, **event)
     console.warn(f"{failure.diagnosis.sentence}; {ladder.told(event)}")
     return True
 

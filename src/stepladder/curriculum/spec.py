@@ -290,7 +290,7 @@ class Curriculum(_Model):
     """When a stage counts as hung: it is stopped, the stacks of its processes in the log; null: never."""
     time_limit: Seconds | None = None
     """Seconds of one launch of a stage: then it writes a checkpoint and the run ends, as after SIGTERM."""
-    on_oom: list[Args] = Field(default_factory=list)
+    on_oom: list[Args] | None = None
     """Arguments that a stage changes when memory runs out, one rung after the other; the samples of a step stay."""
     stages: list[Stage] = Field(min_length=1)
     """In the order in which they train."""

@@ -12,7 +12,7 @@ from stepladder.data.stages import StageData, data_of
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.facts import current_events
+from stepladder.records.events import Event, current_events
 from stepladder.records.journal import Journal
 from stepladder_worker.contract import ContractError, read_sealed, write_sealed
 
@@ -43,7 +43,7 @@ def make_ready(plan: Plan, stage: PlannedStage, begun: bool, journal: Journal | 
         return
     facts = {"mixture": selection.mixture, "fingerprint": selection.fingerprint, "samples": selection.length}
     if journal is not None:
-        journal.append("selected", stage=stage.name, **facts, left_out=selection.left_out)
+        journal.append(Event.SELECTED, stage=stage.name, **facts, left_out=selection.left_out)
     console.note(f"data of stage {stage.name}: {selection.mixture}, {selection.length:,} samples an epoch")
     for dataset, count in selection.unscored.items():
         console.warn(f"stage {stage.name}: {count:,} samples of {dataset} have no score")
@@ -54,7 +54,9 @@ def make_ready(plan: Plan, stage: PlannedStage, begun: bool, journal: Journal | 
 def _recorded(plan: Plan, stage: PlannedStage) -> str | None:
     """The fingerprint of what was last selected for a stage, by the journal."""
     events = current_events(Journal(RunDirectory(Path(plan.output_dir)).journal).read(), stage.name)
-    found = [str(event["fingerprint"]) for event in events if event["event"] == "selected" and "fingerprint" in event]
+    found = [
+        str(event["fingerprint"]) for event in events if event["event"] == Event.SELECTED and "fingerprint" in event
+    ]
     return found[-1] if found else None
 
 

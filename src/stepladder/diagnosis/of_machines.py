@@ -278,6 +278,14 @@ SIGNALS = (
         retry=True,
     ),
     Signature(
+        "stopped",
+        "cascade",
+        "it was stopped, with a checkpoint (exit code 75)",
+        "the same command continues",
+        (r"failed \(exitcode: 75\)|exitcode  : 75 \(pid",),
+        retry=True,
+    ),
+    Signature(
         "launcher_report",
         "cascade",
         "a training process ended with an error that is not in this log",

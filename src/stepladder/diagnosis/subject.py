@@ -14,7 +14,7 @@ from stepladder.errors import PlanError, Problem
 from stepladder.opening import open_run, stage_named
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.facts import current_events
+from stepladder.records.events import end_of_attempt
 from stepladder.records.journal import Journal
 
 _CURRICULA = (".yaml", ".yml")
@@ -67,7 +67,7 @@ def _of_stage(run: RunDirectory, stage: PlannedStage, state: StageState) -> Answ
         return Answer(f"stage {stage.name}", nothing="it has not been started")
     last = state.attempts[-1]
     subject = f"stage {stage.name}, attempt {last.number}"
-    ended = _end_of(run, stage, last)
+    ended = end_of_attempt(Journal(run.journal).read(), stage.name, last.number)
     if ended.get("stopped") or (last.result is not None and last.result.status == "stopped"):
         return Answer(subject, nothing="it was stopped as asked; the same command continues")
     log = paths.stage_log(stage.output_dir, stage.name)
@@ -75,15 +75,6 @@ def _of_stage(run: RunDirectory, stage: PlannedStage, state: StageState) -> Answ
     found = _of_log(asked, _facts(ended, last)) if log.is_file() else asked
     failed = not state.done and not last.alive
     return replace(found, diagnosis=UNKNOWN) if found.diagnosis is None and failed else found
-
-
-def _end_of(run: RunDirectory, stage: PlannedStage, attempt: Attempt) -> dict[str, Any]:
-    """What the journal says of an attempt's end: nothing where the engine was killed."""
-    ended: dict[str, Any] = {}
-    for event in current_events(Journal(run.journal).read(), stage.name):
-        if event["event"] == "attempt_ended" and event.get("attempt") == attempt.number:
-            ended = event
-    return ended
 
 
 def _facts(ended: dict[str, Any], attempt: Attempt) -> ExitFacts:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from stepladder.records.events import Event
 from stepladder_worker.schedule import Curve
 
-_STARTS = ("attempt_started", "attempt_given")
+_STARTS = (Event.ATTEMPT_STARTED, Event.ATTEMPT_GIVEN)
 
 
 def curve_of(events: list[dict[str, Any]], stage: str, attempt: int, planned: Curve | None) -> Curve | None:
@@ -33,7 +34,7 @@ def _curves_before(events: list[dict[str, Any]], stage: str) -> Iterator[Curve |
     """The curve that each edit of it took from a stage."""
     for event in events:
         curves = event.get("curves")
-        change = curves.get(stage) if event["event"] == "edited" and isinstance(curves, Mapping) else None
+        change = curves.get(stage) if event["event"] == Event.EDITED and isinstance(curves, Mapping) else None
         before = change.get("before") if isinstance(change, Mapping) else None
         if isinstance(before, Mapping):
             try:

@@ -20,7 +20,8 @@ from stepladder.editing.lineage import Inherited, Lineage
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.facts import collect, current_events
+from stepladder.records.events import Event, current_events
+from stepladder.records.facts import collect
 from stepladder.records.journal import Journal
 from stepladder.records.status import plan_of
 from stepladder.verdicts import evidence_error
@@ -57,7 +58,7 @@ def begin(parent: Plan, directory: RunDirectory, plan: Plan) -> None:
         raise _nothing_to_fork(run, recorded, there)
     verdicts = _checked(run, stages)
     journal = Journal(directory.journal)
-    journal.append("fork_begun", run=parent.name, directory=parent.output_dir)
+    journal.append(Event.FORK_BEGUN, run=parent.name, directory=parent.output_dir)
     for stage, own in zip(stages, plan.stages, strict=False):
         _hand_on(run, recorded.name, stage, directory, own)
     origin = _lineage(run, run_id, recorded, stages, verdicts)
@@ -93,7 +94,7 @@ def _require_fork_of(run: RunDirectory, name: str, directory: RunDirectory) -> N
 
 def _require_unused(directory: RunDirectory, plan: Plan) -> None:
     """A fork that was cut short before it was one is made again; anything else in its place is not ours."""
-    if any(event["event"] == "fork_begun" for event in Journal(directory.journal).read()):
+    if any(event["event"] == Event.FORK_BEGUN for event in Journal(directory.journal).read()):
         return
     for folder in (directory.root, *(Path(stage.output_dir) for stage in plan.stages)):
         found = [path.name for path in sorted(folder.glob("*")) if path != directory.lock]
@@ -172,11 +173,11 @@ def _write_down(
     """The plan, with the curves that the inherited stages were trained with; the journal; the identity last."""
     own = tuple(edits.kept(stage, planned) for stage, planned in zip(stages, plan.stages, strict=False))
     write_sealed(directory.plan, replace(plan, stages=(*own, *plan.stages[len(own) :])).to_json())
-    journal.append("forked", **origin.to_dict())
+    journal.append(Event.FORKED, **origin.to_dict())
     events = Journal(run.journal).read()
     for stage in stages:
-        for event in [event for event in current_events(events, stage.name) if event["event"] == "selected"][-1:]:
-            journal.append("selected", **_facts(event))
+        for event in [event for event in current_events(events, stage.name) if event["event"] == Event.SELECTED][-1:]:
+            journal.append(Event.SELECTED, **_facts(event))
     new_identity(directory, plan.name, origin)
 
 

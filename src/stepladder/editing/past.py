@@ -21,7 +21,7 @@ from stepladder.errors import PlanError, Problem
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.facts import ended_well
+from stepladder.records.events import Event, ended_well
 from stepladder.records.journal import Journal
 from stepladder_worker import own_files
 from stepladder_worker.contract import ContractError, read_sealed, write_sealed
@@ -115,7 +115,13 @@ def record(edit: edits.Edit, journal: Journal) -> None:
     """Show an accepted edit, and write it into the journal: before the plan, and before anything is trained with it."""
     if edit.differences or edit.curves:
         curves = {name: {"before": _json(old), "now": _json(new)} for name, (old, new) in edit.curves.items()}
-        journal.append("edited", differences=[asdict(item) for item in edit.differences], curves=curves)
+        journal.append(Event.EDITED, differences=[asdict(item) for item in edit.differences], curves=curves)
+        tell(edit)
+
+
+def tell(edit: edits.Edit) -> None:
+    """Show an edit of a run's curriculum, where there is one."""
+    if edit.differences or edit.curves:
         say(edit, "the curriculum was edited")
 
 
@@ -182,7 +188,7 @@ def set_aside(directory: RunDirectory, plan: Plan, only: str | None) -> None:
             folder.rename(target)
             console.note(f"set aside {folder} as {target}")
     if only is not None and directory.journal.exists():
-        Journal(directory.journal).append("set_aside", stages=sorted({stage.name for stage in later}))
+        Journal(directory.journal).append(Event.SET_ASIDE, stages=sorted({stage.name for stage in later}))
 
 
 def _folders(directory: RunDirectory, later: list[PlannedStage], only: str | None) -> list[Path]:

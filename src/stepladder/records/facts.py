@@ -22,13 +22,11 @@ from stepladder.launch.ask import ask_worker
 from stepladder.launch.pack import pack_worker
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import PlannedStage
+from stepladder.records.events import Event, current_events, sealed_results, since_set_aside, steps_down
 from stepladder.records.journal import Journal
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, StageResult, StageTask, digest, read, read_json
 from stepladder_worker.manifest import Manifest
-
-#: The journal's event of a step down the out-of-memory ladder: see ladder.py.
-STEPPED_DOWN = "stepped_down"
 
 
 @dataclass(frozen=True)
@@ -154,7 +152,7 @@ def _facts(
 ) -> StageFacts:
     state = stage_state(run, run_id, stage)
     inherited = state.inherited
-    segments = _segments(state.attempts, stage, _since_set_aside(events, stage.name)) if inherited is None else []
+    segments = _segments(state.attempts, stage, since_set_aside(events, stage.name)) if inherited is None else []
     end = end_checkpoint(stage)
     return StageFacts(
         run_id=run_id if inherited is None else inherited.run_id,
@@ -168,20 +166,20 @@ def _facts(
         started={
             event["attempt"]: event.get("rung", 0)
             for event in current_events(events, stage.name)
-            if event["event"] == "attempt_started"
+            if event["event"] == Event.ATTEMPT_STARTED
         },
         given=frozenset(
-            event["attempt"] for event in current_events(events, stage.name) if event["event"] == "attempt_given"
+            event["attempt"] for event in current_events(events, stage.name) if event["event"] == Event.ATTEMPT_GIVEN
         ),
         steps_down=steps_down(events, stage.name),
         journal_break=next(
-            (event["line"] for event in _since_set_aside(events, stage.name) if not event["follows"]), None
+            (event["line"] for event in since_set_aside(events, stage.name) if not event["follows"]), None
         ),
         manifest=manifest.find(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
         planned_order=_planned_order(run, stage),
         inherited=inherited,
-        inherited_by_journal=_forked(_since_set_aside(events, stage.name), stage.name),
+        inherited_by_journal=_forked(since_set_aside(events, stage.name), stage.name),
         manifest_digest=digest(end / manifest.NAME) if (end / manifest.NAME).is_file() else None,
     )
 
@@ -191,7 +189,7 @@ def _forked(events: list[dict[str, Any]], stage: str) -> dict[str, Any] | None:
     entries = [
         entry
         for event in events
-        if event["event"] == "forked" and isinstance(event.get("stages"), list)
+        if event["event"] == Event.FORKED and isinstance(event.get("stages"), list)
         for entry in event["stages"]
         if isinstance(entry, dict) and entry.get("stage") == stage
     ]
@@ -218,44 +216,6 @@ def _planned_order(run: RunDirectory, stage: PlannedStage) -> PlannedOrder | Non
         return PlannedOrder(0, int, unknown="the cache was emptied, so the order was not compared")
     entry_at = trained_order(selection, window)
     return PlannedOrder(selection.length, lambda position: selection.index_of(*entry_at(position)))
-
-
-def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:
-    """Digest of each attempt's result when it ended or was first found, from the journal."""
-    return {
-        event["attempt"]: str(event["result"])
-        for event in current_events(events, stage)
-        if event["event"] in ("attempt_ended", "attempt_found")
-        if event.get("result") and isinstance(event.get("attempt"), int)
-    }
-
-
-def steps_down(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
-    """Every step down the out-of-memory ladder of a stage since it was last set aside, in order."""
-    return [event for event in current_events(events, stage) if event["event"] == STEPPED_DOWN]
-
-
-def ended_well(events: list[dict[str, Any]], stage: str) -> bool:
-    """Whether the journal's last word of a stage is that its evidence held at its end, with no launch after it."""
-    words = [
-        event for event in current_events(events, stage) if event["event"] in ("stage_verified", "attempt_started")
-    ]
-    return bool(words) and words[-1]["event"] == "stage_verified" and words[-1].get("ok") is True
-
-
-def current_events(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
-    """Events of a stage since it was last set aside."""
-    return [event for event in _since_set_aside(events, stage) if event.get("stage") == stage]
-
-
-def _since_set_aside(events: list[dict[str, Any]], stage: str) -> list[dict[str, Any]]:
-    """Events of all stages since this one was last set aside."""
-    current: list[dict[str, Any]] = []
-    for event in events:
-        current.append(event)
-        if event["event"] == "set_aside" and stage in event.get("stages", ()):
-            current = []
-    return current
 
 
 def _segments(attempts: list[Attempt], stage: PlannedStage, events: list[dict[str, Any]]) -> list[Segment]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from stepladder.errors import PlanError, Problem
+from stepladder.records.events import Event
 from stepladder_worker import own_files, redaction, seal
 from stepladder_worker.contract import read_bytes
 
@@ -25,7 +26,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def append(self, event: str, **facts: Any) -> None:
+    def append(self, event: Event, **facts: Any) -> None:
         """Write one event so that it lasts through a power loss. Times are seconds since the epoch."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self._opened() as file:
@@ -33,7 +34,7 @@ class Journal:
             written = file.read()
             entry = {
                 "time": round(time.time(), 3),
-                "event": event,
+                "event": str(event),
                 **redaction.hide(facts),
                 "after": _what_follows(written),
             }
@@ -58,7 +59,7 @@ class Journal:
                 events.append({**event, "line": number, "follows": event["after"] == digest_of(before)})
             before = line
         if content.endswith(b"\n") and _event(before) is None:
-            events.append({"event": "damaged", "line": number, "follows": False})
+            events.append({"event": Event.DAMAGED, "line": number, "follows": False})
         return events
 
     def _opened(self) -> IO[bytes]:

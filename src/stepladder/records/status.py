@@ -8,12 +8,12 @@ from typing import Any
 
 from stepladder import paths
 from stepladder.attempts import ladder
-from stepladder.attempts.tasks import StageState, known_identity, stage_state
+from stepladder.attempts.tasks import Attempt, StageState, known_identity, stage_state
 from stepladder.editing import past
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.facts import steps_down
+from stepladder.records.events import end_of_attempt, steps_down
 from stepladder.records.journal import Journal
 from stepladder_worker.contract import ContractError, read_sealed
 
@@ -71,15 +71,22 @@ def _stage_status(stage: PlannedStage, state: StageState, at_work: bool, events:
     elif at_work or (last is not None and last.alive):
         word, step = "running", beat.step if beat is not None else stage.start_step
     elif last is not None:
-        failed = last.result is not None and last.result.status in ("failed", "untrained")
-        word, step = "failed" if failed else "interrupted", _step_of(state.latest, stage.start_step)
+        word, step = _how_it_ended(last, events, stage), _step_of(state.latest, stage.start_step)
     else:
         word, step = "waiting", stage.start_step
-    loss = beat.loss if beat is not None else None
+    # An unfinished stage stands at its newest checkpoint, and the heartbeat may have gone on from there.
+    loss = beat.loss if beat is not None and (word in ("done", "running") or beat.step == step) else None
     steps = (step, stage.start_step, stage.end_step)
     stepped_down = list(map(ladder.told, steps_down(events, stage.name)))
     origin = None if state.inherited is None else state.inherited.run
     return StageStatus(stage.index, stage.name, word, *steps, len(state.attempts), loss, stepped_down, origin)
+
+
+def _how_it_ended(last: Attempt, events: list[dict[str, Any]], stage: PlannedStage) -> str:
+    """Of the last attempt of a stage that is not done: "failed" where there is a cause, also where no worker came to
+    record it; "interrupted" where it was stopped, or nobody saw it end."""
+    recorded = last.result is not None and last.result.status in ("failed", "untrained")
+    return "failed" if recorded or "cause" in end_of_attempt(events, stage.name, last.number) else "interrupted"
 
 
 def _step_of(checkpoint: Path | None, otherwise: int) -> int:
