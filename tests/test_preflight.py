@@ -101,6 +101,9 @@ def test_a_checkpoint_without_optimizer_state_is_refused_unless_it_is_reset() ->
     checkpoint.mkdir(parents=True)
     assert "no optimizer state" in refused()[0]
     check("", ", handover: {optimizer: reset}")
+    Path("out/attempts/1-a").mkdir(parents=True)  # a save of this run, cut short: `run` makes it anew
+    check()
+    Path("out/attempts/1-a").rmdir()
     (checkpoint / "optimizer.pt").touch()
     check()
 

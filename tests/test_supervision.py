@@ -210,6 +210,18 @@ def test_a_half_written_checkpoint_is_set_aside_and_said(tmp_path: Path, undistu
     assert weights(tmp_path) == undisturbed("single")
 
 
+def test_the_only_checkpoint_of_a_stage_half_written(tmp_path: Path, undisturbed: Callable[[str], bytes]) -> None:
+    """The model is there and the optimizer is not: nothing of that stage can be gone on from."""
+    path = chain(tmp_path, "single", args={"save_steps": 1000})
+    failed = stepladder("run", path, cwd=tmp_path, env={"STEPLADDER_FAULT": "kill:stage=one,at=save,step=4"})
+    assert failed.returncode == 3, failed.stderr
+    assert not (tmp_path / "runs/chain/1-one/checkpoint-4/optimizer.pt").exists()
+    done = stepladder("run", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "checkpoint-4 is not complete" in done.stderr
+    assert weights(tmp_path) == undisturbed("single")
+
+
 @pytest.mark.parametrize("victim", ["launcher", "engine"])
 def test_nothing_survives(tmp_path: Path, victim: str) -> None:
     """Data workers included, within a moment: they are tied to their rank, the ranks to the launcher."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from stepladder import paths, safetensors_header
 from stepladder.curriculum.yaml_source import Finding
+from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
 from stepladder_worker import manifest
 from stepladder_worker.contract import ContractError, read_json
@@ -36,8 +37,14 @@ def findings(plan: Plan, kept: Sequence[PlannedStage]) -> Iterator[Finding]:
             ended = found == paths.checkpoint(stage.output_dir, stage.end_step)
             user = after if ended and after is not None else stage
             yield from _misfits(found, stage, user, Path(plan.stages[0].model))
-        elif after is not None and after.handover.optimizer == "keep":
+        elif after is not None and after.handover.optimizer == "keep" and not _trained_here(plan, stage):
             yield from _without_optimizer(paths.checkpoint(stage.output_dir, stage.end_step), after)
+
+
+def _trained_here(plan: Plan, stage: PlannedStage) -> bool:
+    """Whether this run has launched a stage: a checkpoint of it without a manifest is a save that was cut short, which
+    `run` sets aside and makes anew."""
+    return RunDirectory(Path(plan.output_dir)).attempts(stage.index, stage.name).is_dir()
 
 
 def _newest(stage: PlannedStage) -> Path | None:
