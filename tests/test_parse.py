@@ -133,6 +133,12 @@ BROKEN = {
     "schedule": (GOOD + "schedule: runn\n", "c.yaml:8:11", "expected `run`, `stage` or `script`", "`run`?"),
     "scheduler": (changed("1.0e-3", "1.0e-3, lr_scheduler_type: cosin"), "c.yaml:4:50", "unknown", "`cosine`?"),
     "steps below 0": (changed("steps: 40", "steps: -3"), "c.yaml:6:22", "found -3, expected at least 1", "`steps`"),
+    "steps of 400 digits": (
+        changed("steps: 40", f"steps: 1{'0' * 399}"),
+        "c.yaml:6:22",
+        "a whole number of 400 characters, expected one of 64 bits",
+        "digits too many",
+    ),
     "steps as a word": (changed("steps: 40", "steps: three"), "c.yaml:6:22", "expected a whole number", "docs/"),
     "variable": (changed("runs/demo", "$HOME/demo"), "c.yaml:3:13", "found `$` in $HOME/demo", "write the path out"),
     "misspelt": (changed("seed: 2", "weight_decy: 0"), "c.yaml:7:33", "did you mean `weight_decay`?", "TrainingArg"),

@@ -73,6 +73,8 @@ AS_RECORDED: list[FileFault] = [
     as_recorded("the next epoch's data", "4", lambda e: e["data"].update(epoch=3), "data_position"),
     as_recorded("one micro-batch too few", "4", lambda e: e.update(batch_sizes={"4": 12}), "batches", stage="one"),
     as_recorded("one micro-batch too many", "4", lambda e: e.update(batch_sizes={"4": 14}), "batches", stage="one"),
+    as_recorded("a pass over the data of no samples", BEYOND, lambda e: e["data"].update(span=0), "batches"),
+    as_recorded("a pass over the data without end", BEYOND, lambda e: e["data"].update(span=float("inf")), "batches"),
     as_recorded("steps of the stage before trained again", "10b", lambda e: e["steps"].update(first=1, count=24),
                 "steps_trained", "batches", "learning_rate"),
     as_recorded("a step left out", BEYOND, lambda e: e["steps"].update(count=10), "steps_trained", "batches"),

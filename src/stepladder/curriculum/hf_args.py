@@ -275,9 +275,11 @@ def _number(value: Any) -> int | float | None:
     for kind in (int, float) if isinstance(value, str) else (type(value),):
         try:
             number = kind(value)
+            return number if math.isfinite(number) else None
         except ValueError:
             continue
-        return number if math.isfinite(number) else None
+        except OverflowError:  # a whole number that no float can hold
+            return None
     return None
 
 

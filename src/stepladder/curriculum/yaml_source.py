@@ -188,6 +188,10 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     return f", did you mean `{close[0]}`?" if close else f"; known here: {', '.join(known) or 'nothing'}"
 
 
+#: No count, seed or size is larger, and not every larger one can be reckoned with as a float.
+_LARGEST = 2**63 - 1
+
+
 class _Reader:
     """Turns YAML nodes into plain data and notes the place of each."""
 
@@ -262,11 +266,16 @@ class _Reader:
             self.findings.append(Finding(path, f"found a value tagged {tag}, expected plain YAML", hint))
             return None
         try:
-            return _yaml().constructor.construct_object(node)
+            value = _yaml().constructor.construct_object(node)
         except ValueError:
             text = f"found {node.value[:40]!r}, expected a number or quoted text"
             self.findings.append(Finding(path, text, "quote it to make it text"))
             return None
+        if isinstance(value, int) and abs(value) > _LARGEST:
+            text = f"found a whole number of {len(node.value)} characters, expected one of 64 bits"
+            self.findings.append(Finding(path, text, "look for digits too many, or quote it to make it text"))
+            return None
+        return value
 
 
 def _yaml() -> YAML:

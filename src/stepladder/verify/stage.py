@@ -49,5 +49,5 @@ def _decided(check: Callable[[StageFacts], Check], facts: StageFacts) -> Check:
     """A check that cannot read its record fails by name: whoever cut the record must not end the verdict."""
     try:
         return check(facts)
-    except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
         return Check(check.__name__, False, f"the record is incomplete: {error!r}")
