@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from engines import ENGINES, curriculum, uninterrupted
-from support import stepladder
+from engines import ENGINES, curriculum, tried, uninterrupted
 
 #: Stages end at 5, 13 and 24. A kill hits rank 0; the launcher then ends the others.
 KILLS = {
@@ -64,9 +63,10 @@ def test_the_chain_ends_in_the_bytes_of_one_run(
     path = curriculum(tmp_path, engine, args={"kill_at": KILLS[kill], "save_steps": 3})
     kills = len(list(filter(None, KILLS[kill].split(","))))
     for _ in range(kills):
-        done = stepladder("run", path, cwd=tmp_path, timeout=500)
+        done = tried(tmp_path, path)
         assert done.returncode == 3, done.stderr
-    done = stepladder("run", path, cwd=tmp_path, timeout=500)
+        assert "(SIGKILL)" in done.stderr  # by the script's own hand
+    done = tried(tmp_path, path)
     assert done.returncode == 0, done.stderr
     # What shards alone hold is compared with the engine's twin that writes whole models.
     expected, other = _whole(whole, engine.removesuffix("-sharded"), tmp_path)

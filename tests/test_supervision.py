@@ -76,7 +76,8 @@ def everyone(engine: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def launcher_of(engine: subprocess.Popen[str]) -> psutil.Process:
-    (launcher,) = [p for p in psutil.Process(engine.pid).children() if "torch.distributed.run" in p.cmdline()]
+    alive = [p for p in psutil.Process(engine.pid).children() if p.status() != psutil.STATUS_ZOMBIE]
+    (launcher,) = [p for p in alive if "torch.distributed.run" in p.cmdline()]
     return launcher
 
 
