@@ -9,9 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from support import ENVIRONMENT, SCRIPTS, TINY_ARGS, stepladder, tiny_curriculum
+from support import ENVIRONMENT, SCRIPTS, TINY_ARGS, everyone, stepladder, tiny_curriculum
 
 _DEEPSPEED_ON_CPU = {"DS_ACCELERATOR": "cpu", "DEEPSPEED_DISABLE_MPI": "1"}
 _WRAPPED = {"version": 2, "transformer_layer_cls_to_wrap": ["LlamaDecoderLayer"]}
@@ -98,21 +96,20 @@ def uninterrupted(folder: Path, engine: str, steps: int = 24, **args: Any) -> Pa
     for name, value in values.items():
         argv += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
     for _ in range(_TRIES):
-        said = _said_by(argv, folder, chosen.env)
-        if said is not None:
+        if _ended(argv, folder, chosen.env):
             return folder / str(values["output_dir"])
     raise AssertionError(f"it hung {_TRIES} times: {argv}")
 
 
-def _said_by(argv: list[str], folder: Path, env: dict[str, str]) -> str | None:
-    """What a training that ended well said; None where it hung. None of its processes is left."""
+def _ended(argv: list[str], folder: Path, env: dict[str, str]) -> bool:
+    """Whether a training ended, which then was well; else it hung, and none of its processes is left."""
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     with subprocess.Popen(argv, cwd=folder, env={**ENVIRONMENT, **env}, **pipes) as launcher:
         try:
             said, _ = launcher.communicate(timeout=_PLAIN_SECONDS)
         except subprocess.TimeoutExpired:
-            for process in (*psutil.Process(launcher.pid).children(recursive=True), launcher):
+            for process in reversed(everyone(launcher)):
                 process.kill()
-            return None
+            return False
     assert launcher.returncode == 0, said
-    return str(said)
+    return True

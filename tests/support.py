@@ -150,6 +150,12 @@ def plain_trainer(cwd: Path, output: str, max_steps: int, **changes: Any) -> Pat
     return cwd / output / "model.safetensors"
 
 
+def everyone(first: subprocess.Popen[str]) -> list[psutil.Process]:
+    """A process and all its descendants, as a scheduler signals them."""
+    process = psutil.Process(first.pid)
+    return [process, *process.children(recursive=True)]
+
+
 def no_process_left(folder: Path) -> None:
     """Within a moment no process is alive whose task lies in this folder."""
     deadline = time.monotonic() + 5

@@ -202,9 +202,9 @@ def _require_sound_answers(path: Path, before: bytes, now: bytes | None, name: s
 
 def _equal(path: Path, before: bytes, now: bytes | None) -> bool:
     """Whether a file still says the same; of a journal, whether it is what a crash may leave."""
-    if now is None or now == before:
-        return now is not None
-    if path in (LAST.task, LAST.result):
+    if now == before:
+        return True
+    if now is None or path in (LAST.task, LAST.result):
         return False  # digests of these files are kept
     if path == RUN.journal:
         return now.startswith(before[: before.index(b'"model_ready", "stage": "three"')].rpartition(b"\n")[0])

@@ -25,7 +25,7 @@ from stepladder.paths import AttemptDirectory
 from stepladder.planning.plan import HangPlan, RetryPlan
 from stepladder_worker.contract import TASK_VARIABLE, ContractError, Heartbeat, heartbeat_path, read, write_json
 from stepladder_worker.pulse import Pulse
-from support import no_process_left, start, stepladder, wait_for, wait_for_step
+from support import everyone, no_process_left, start, stepladder, wait_for, wait_for_step
 
 #: Data workers, so that there is something that could be left behind.
 ARGS = {"gradient_accumulation_steps": 1, "dataloader_num_workers": 1, "save_steps": 2}
@@ -67,12 +67,6 @@ def events(folder: Path, kind: str) -> list[dict[str, Any]]:
 def finish(folder: Path, path: Path) -> None:
     done = stepladder("run", path, cwd=folder)
     assert done.returncode == 0, done.stderr
-
-
-def everyone(engine: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The engine and all its descendants, as a scheduler signals them."""
-    process = psutil.Process(engine.pid)
-    return [process, *process.children(recursive=True)]
 
 
 def launcher_of(engine: subprocess.Popen[str]) -> psutil.Process:

@@ -10,7 +10,7 @@ from stepladder.errors import RunError
 from stepladder.launch.ask import ask_worker
 from stepladder.planning.plan import PlannedStage
 from stepladder.preflight.checkpoint_size import TRAINING_FILES
-from stepladder.records.events import LAUNCHES, Event, current_events
+from stepladder.records.events import LAUNCHES, Event, last
 from stepladder.records.journal import Journal
 
 #: What holds a model's weights or those of its parts; a model of one part a folder has them deeper.
@@ -20,14 +20,10 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 def export_model(stage: PlannedStage, worker: Path, journal: Journal) -> None:
     """See to the stage's model, once after each launch of it; whether its script ended well is known for attempts that
     this engine saw."""
-    events = current_events(journal.read(), stage.name)
-    last = next(
-        (event["event"] for event in reversed(events) if event["event"] in (*LAUNCHES, Event.MODEL_READY)), None
-    )
-    if last == Event.MODEL_READY:
+    events = journal.read()
+    if last(events, stage.name, *LAUNCHES, Event.MODEL_READY).get("event") == Event.MODEL_READY:
         return
-    ended = [event for event in events if event["event"] == Event.ATTEMPT_ENDED]
-    script_ended_well = bool(ended) and ended[-1].get("exit_code") == 0
+    script_ended_well = last(events, stage.name, Event.ATTEMPT_ENDED).get("exit_code") == 0
     journal.append(Event.MODEL_READY, stage=stage.name, stored_once=require_model(stage, worker, script_ended_well))
 
 

@@ -105,7 +105,7 @@ def plain_without_optimizer(chain: Chain) -> None:
     """As a script without Stepladder leaves it: this run has never launched the stage."""
     (chain.checkpoint("two") / "stepladder.json").unlink()
     (chain.checkpoint("two") / "optimizer.pt").unlink()
-    shutil.rmtree(chain.folder / "runs/tiny/attempts/2-two")
+    shutil.rmtree(chain.run / "attempts/2-two")
 
 
 def of_another_run(chain: Chain) -> None:

@@ -276,10 +276,8 @@ def _number(value: Any) -> int | float | None:
         try:
             number = kind(value)
             return number if math.isfinite(number) else None
-        except ValueError:
+        except (ValueError, OverflowError):  # the latter: a whole number that no float can hold
             continue
-        except OverflowError:  # a whole number that no float can hold
-            return None
     return None
 
 

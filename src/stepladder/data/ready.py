@@ -12,7 +12,7 @@ from stepladder.data.stages import StageData, data_of
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.events import Event, current_events
+from stepladder.records.events import Event, last
 from stepladder.records.journal import Journal
 from stepladder_worker.contract import ContractError, read_sealed, write_sealed
 
@@ -53,11 +53,9 @@ def make_ready(plan: Plan, stage: PlannedStage, begun: bool, journal: Journal | 
 
 def _recorded(plan: Plan, stage: PlannedStage) -> str | None:
     """The fingerprint of what was last selected for a stage, by the journal."""
-    events = current_events(Journal(RunDirectory(Path(plan.output_dir)).journal).read(), stage.name)
-    found = [
-        str(event["fingerprint"]) for event in events if event["event"] == Event.SELECTED and "fingerprint" in event
-    ]
-    return found[-1] if found else None
+    events = Journal(RunDirectory(Path(plan.output_dir)).journal).read()
+    found = last(events, stage.name, Event.SELECTED).get("fingerprint")
+    return None if found is None else str(found)
 
 
 def _require_same_as_before(plan: Plan, stage: PlannedStage, selection: Selection) -> None:

@@ -20,7 +20,7 @@ from stepladder.editing.lineage import Inherited, Lineage
 from stepladder.errors import PlanError, Problem
 from stepladder.paths import RunDirectory
 from stepladder.planning.plan import Plan, PlannedStage
-from stepladder.records.events import Event, current_events
+from stepladder.records.events import Event, last
 from stepladder.records.facts import collect
 from stepladder.records.journal import Journal
 from stepladder.records.status import plan_of
@@ -176,8 +176,9 @@ def _write_down(
     journal.append(Event.FORKED, **origin.to_dict())
     events = Journal(run.journal).read()
     for stage in stages:
-        for event in [event for event in current_events(events, stage.name) if event["event"] == Event.SELECTED][-1:]:
-            journal.append(Event.SELECTED, **_facts(event))
+        selected = last(events, stage.name, Event.SELECTED)
+        if selected:
+            journal.append(Event.SELECTED, **_facts(selected))
     new_identity(directory, plan.name, origin)
 
 

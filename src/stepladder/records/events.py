@@ -64,6 +64,11 @@ def current_events(events: list[dict[str, Any]], stage: str) -> list[dict[str, A
     return [event for event in since_set_aside(events, stage) if event.get("stage") == stage]
 
 
+def last(events: list[dict[str, Any]], stage: str, *kinds: Event) -> dict[str, Any]:
+    """The last event of these kinds of a stage since it was last set aside; empty where there is none."""
+    return next((event for event in reversed(current_events(events, stage)) if event["event"] in kinds), {})
+
+
 def sealed_results(events: list[dict[str, Any]], stage: str) -> dict[int, str]:
     """Digest of each attempt's result when it ended or was first found."""
     return {
@@ -90,6 +95,5 @@ def end_of_attempt(events: list[dict[str, Any]], stage: str, attempt: int) -> di
 
 def ended_well(events: list[dict[str, Any]], stage: str) -> bool:
     """Whether the last word of a stage is that its evidence held at its end, with no launch after it."""
-    kinds = (Event.STAGE_VERIFIED, Event.ATTEMPT_STARTED)
-    words = [event for event in current_events(events, stage) if event["event"] in kinds]
-    return bool(words) and words[-1]["event"] == Event.STAGE_VERIFIED and words[-1].get("ok") is True
+    word = last(events, stage, Event.STAGE_VERIFIED, Event.ATTEMPT_STARTED)
+    return word.get("event") == Event.STAGE_VERIFIED and word.get("ok") is True

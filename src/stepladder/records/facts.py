@@ -151,8 +151,8 @@ def _facts(
     run: RunDirectory, run_id: str, stage: PlannedStage, events: list[dict[str, Any]], inspected: dict[str, Any]
 ) -> StageFacts:
     state = stage_state(run, run_id, stage)
-    inherited = state.inherited
-    segments = _segments(state.attempts, stage, since_set_aside(events, stage.name)) if inherited is None else []
+    inherited, events = state.inherited, since_set_aside(events, stage.name)
+    segments = _segments(state.attempts, stage, events) if inherited is None else []
     end = end_checkpoint(stage)
     return StageFacts(
         run_id=run_id if inherited is None else inherited.run_id,
@@ -172,14 +172,12 @@ def _facts(
             event["attempt"] for event in current_events(events, stage.name) if event["event"] == Event.ATTEMPT_GIVEN
         ),
         steps_down=steps_down(events, stage.name),
-        journal_break=next(
-            (event["line"] for event in since_set_aside(events, stage.name) if not event["follows"]), None
-        ),
+        journal_break=next((event["line"] for event in events if not event["follows"]), None),
         manifest=manifest.find(end),
         on_disk=_on_disk(end, inspected.get(str(end))),
         planned_order=_planned_order(run, stage),
         inherited=inherited,
-        inherited_by_journal=_forked(since_set_aside(events, stage.name), stage.name),
+        inherited_by_journal=_forked(events, stage.name),
         manifest_digest=digest(end / manifest.NAME) if (end / manifest.NAME).is_file() else None,
     )
 
